@@ -1,0 +1,59 @@
+// Owns the one encoding of everything that is hashed, signed, stored or sent: deterministic CBOR, checked by a schema.
+// dag-cbor and the schema library are used through here and the schemas of this folder only.
+
+import { createHash } from 'node:crypto';
+import * as cbor from '@ipld/dag-cbor';
+import * as v from 'valibot';
+import { ParleyError } from './errors.ts';
+
+/** A schema whose input and output are the same plain data. */
+export type Schema<T> = v.GenericSchema<unknown, T>;
+
+/** Encodes plain data as deterministic CBOR. Absent optional fields must be left out or undefined; both encode alike. */
+export function encode(value: unknown): Uint8Array {
+  return cbor.encode(withoutUndefined(value));
+}
+
+/**
+ * Decodes and checks bytes from outside.
+ * @throws ParleyError `too-large` over bytesMax, `malformed` when the bytes are not CBOR or do not fit the schema.
+ */
+export function decode<T>(schema: Schema<T>, bytes: Uint8Array, bytesMax: number, what = 'message'): T {
+  if (bytes.byteLength > bytesMax) {
+    throw new ParleyError('too-large', `${what} has ${bytes.byteLength} bytes: the limit is ${bytesMax}`);
+  }
+  let value: unknown;
+  try {
+    value = cbor.decode(bytes);
+  } catch (cause) {
+    throw new ParleyError('malformed', `${what} is not deterministic CBOR: ${(cause as Error).message}`, { cause });
+  }
+  return check(schema, value, what);
+}
+
+/** Checks plain data against a schema; the error names the first field that does not fit. */
+export function check<T>(schema: Schema<T>, value: unknown, what = 'value'): T {
+  const result = v.safeParse(schema, value, { abortEarly: true });
+  if (result.success) return result.output;
+  const issue = result.issues[0];
+  const path = v.getDotPath(issue);
+  throw new ParleyError('malformed', `${what} does not fit its schema${path ? ` at '${path}'` : ''}: ${issue.message}`);
+}
+
+/** SHA-256 of bytes as 64 lower-case hex digits, the form of every hash in records. */
+export function sha256Hex(bytes: Uint8Array | string): string {
+  return createHash('sha256').update(bytes).digest('hex');
+}
+
+/** SHA-256 of the deterministic encoding of a value. */
+export function hashOf(value: unknown): string {
+  return sha256Hex(encode(value));
+}
+
+function withoutUndefined(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutUndefined);
+  if (value === null || typeof value !== 'object' || value instanceof Uint8Array) return value;
+  const copy: Record<string, unknown> = {};
+  for (const [key, field] of Object.entries(value)) if (field !== undefined) copy[key] = withoutUndefined(field);
+  return copy;
+}
