@@ -129,6 +129,8 @@ export interface ProcessRequest {
   /** Called for each line of standard error as it comes (cut at logLineCharactersMax). */
   readonly onStderrLine?: (line: string) => void;
   readonly onStdoutLine?: (line: string) => void;
+  /** Characters kept of one line for the two listeners (default logLineCharactersMax). */
+  readonly lineCharactersMax?: number;
   /** Bytes of standard output kept (default 16 MiB); more ends the program with ParleyError `output-too-large`. */
   readonly stdoutBytesMax?: number;
 }

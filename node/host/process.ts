@@ -1,0 +1,195 @@
+// Owns the running of external programs. Each runs in a process group of its own that is ended as a whole, with exactly the
+// environment that the caller gave, without a shell, and with bounds on what is kept of its output.
+
+import { existsSync } from 'node:fs';
+import { constants } from 'node:os';
+import { setTimeout as wait } from 'node:timers/promises';
+import { execa } from 'execa';
+import { ParleyError, type ParleyErrorInit } from '../../protocols/errors.ts';
+import { logLineCharactersMax } from '../../protocols/limits.ts';
+import type { Logger, ProcessRequest, ProcessResult, ProcessRunner } from '../interfaces.ts';
+import { createLineSplitter } from './lines.ts';
+
+/** Between asking a group to end and killing it: git and nix remove their locks and temporary files in this time. */
+const terminateGraceMs = 5_000;
+/** What descendants have after the program itself is gone; they were asked to end at the same time as it. */
+const descendantsGraceMs = 500;
+const groupPollMs = 25;
+const stdoutBytesMaxDefault = 16 * 1024 * 1024;
+/** What an error message may need of standard error; the rest went to onStderrLine. */
+const stderrBytesKept = 64 * 1024;
+
+export interface ProcessRunnerComponents {
+  readonly logger: Logger;
+}
+
+/**
+ * Creates the only way to an external program. Besides the codes of ProcessRunner, `run` rejects with ParleyError
+ * `program-failed-to-start` when the program exists but cannot be started (not executable, arguments too long, no such cwd).
+ */
+export function createProcessRunner(components: ProcessRunnerComponents): ProcessRunner {
+  const logger = components.logger.child({ room: 'host' });
+  return {
+    async run(request) {
+      const startedMs = performance.now();
+      const result = await runOnce(request);
+      const durationMs = Math.round(performance.now() - startedMs);
+      logger.debug({ program: request.program, exitCode: result.exitCode, durationMs }, 'program ended');
+      return result;
+    },
+  };
+}
+
+async function runOnce(request: ProcessRequest): Promise<ProcessResult> {
+  if (request.signal?.aborted) throw cancelled(request);
+  const subprocess = execa(request.program, [...request.arguments], {
+    env: { ...inheritedEnvironment(), ...request.environment },
+    extendEnv: false,
+    killDescendants: true,
+    forceKillAfterDelay: terminateGraceMs,
+    buffer: false,
+    reject: false,
+    stdin: request.input === undefined ? 'ignore' : 'pipe',
+    stdout: 'pipe',
+    stderr: 'pipe',
+    ...(request.input === undefined ? {} : { input: request.input }),
+    ...(request.cwd === undefined ? {} : { cwd: request.cwd }),
+    ...(request.signal === undefined ? {} : { cancelSignal: request.signal }),
+    ...(request.timeoutMs === undefined ? {} : { timeout: Math.ceil(request.timeoutMs) }),
+  });
+  const output = collectOutput(request, subprocess, () => subprocess.kill());
+  const result = await subprocess;
+  output.end();
+  const failure = output.failure();
+  const stopped = result.isCanceled || result.timedOut || failure !== undefined;
+  if (stopped && subprocess.pid !== undefined) await endGroup(subprocess.pid);
+  if (failure !== undefined) throw failure;
+  if (result.isCanceled) throw cancelled(request);
+  if (result.timedOut) throw timedOut(request);
+  if (result.exitCode === undefined && result.signal === undefined) throw startFailure(request, result.cause);
+  return { exitCode: exitCodeOf(result), stdout: output.stdout(), stderr: output.stderr() };
+}
+
+/** Exactly these two pass from our own environment; a request may replace them. */
+function inheritedEnvironment(): Record<string, string> {
+  const { PATH, HOME } = process.env;
+  return { ...(PATH === undefined ? {} : { PATH }), ...(HOME === undefined ? {} : { HOME }) };
+}
+
+interface OutputStreams {
+  readonly stdout: NodeJS.ReadableStream;
+  readonly stderr: NodeJS.ReadableStream;
+}
+
+interface CollectedOutput {
+  end(): void;
+  stdout(): Uint8Array;
+  stderr(): string;
+  /** Why the program was ended from here: too much output, or a listener that threw. */
+  failure(): unknown;
+}
+
+function collectOutput(request: ProcessRequest, streams: OutputStreams, stop: () => void): CollectedOutput {
+  const stdoutBytesMax = request.stdoutBytesMax ?? stdoutBytesMaxDefault;
+  const lineCharactersMax = request.lineCharactersMax ?? logLineCharactersMax;
+  const stdoutLines = createLineSplitter(lineCharactersMax, (line) => request.onStdoutLine?.(line));
+  const stderrLines = createLineSplitter(lineCharactersMax, (line) => request.onStderrLine?.(line));
+  const stdoutChunks: Buffer[] = [];
+  let stdoutBytes = 0;
+  let stderrTail: Buffer = Buffer.alloc(0);
+  let failure: unknown;
+
+  function guarded(action: () => void): void {
+    if (failure !== undefined) return;
+    try {
+      action();
+    } catch (error) {
+      failure = error;
+      stop();
+    }
+  }
+
+  streams.stdout.on('data', (chunk: Buffer) =>
+    guarded(() => {
+      stdoutBytes += chunk.byteLength;
+      if (stdoutBytes > stdoutBytesMax) throw outputTooLarge(request, stdoutBytesMax);
+      stdoutChunks.push(chunk);
+      if (request.onStdoutLine !== undefined) stdoutLines.push(chunk);
+    }),
+  );
+  streams.stderr.on('data', (chunk: Buffer) =>
+    guarded(() => {
+      stderrTail = Buffer.concat([stderrTail, chunk]).subarray(-stderrBytesKept);
+      if (request.onStderrLine !== undefined) stderrLines.push(chunk);
+    }),
+  );
+
+  return {
+    end: () =>
+      guarded(() => {
+        stdoutLines.end();
+        stderrLines.end();
+      }),
+    stdout: () => Buffer.concat(stdoutChunks, stdoutBytes),
+    stderr: () => stderrTail.toString('utf8'),
+    failure: () => failure,
+  };
+}
+
+/** Descendants may outlive the program that we ended: what is left of its group after a short grace is killed. */
+async function endGroup(groupId: number): Promise<void> {
+  const deadlineMs = performance.now() + descendantsGraceMs;
+  while (signalGroup(groupId, 0)) {
+    if (performance.now() > deadlineMs) {
+      signalGroup(groupId, 'SIGKILL');
+      return;
+    }
+    await wait(groupPollMs);
+  }
+}
+
+/** True while the group has a process that we may signal. */
+function signalGroup(groupId: number, signal: 0 | 'SIGKILL'): boolean {
+  try {
+    return process.kill(-groupId, signal);
+  } catch {
+    return false;
+  }
+}
+
+function exitCodeOf(result: { readonly exitCode?: number; readonly signal?: NodeJS.Signals }): number {
+  if (result.exitCode !== undefined) return result.exitCode;
+  return 128 + (result.signal === undefined ? 0 : constants.signals[result.signal]);
+}
+
+function cancelled(request: ProcessRequest): ParleyError {
+  return failureOf('cancelled', request, 'cancelled by its caller', { cause: request.signal?.reason });
+}
+
+function timedOut(request: ProcessRequest): ParleyError {
+  return failureOf('timed-out', request, `still running after ${request.timeoutMs} ms`, { retryable: true });
+}
+
+function outputTooLarge(request: ProcessRequest, bytesMax: number): ParleyError {
+  return failureOf('output-too-large', request, `wrote more than ${bytesMax} bytes to standard output`, {});
+}
+
+function startFailure(request: ProcessRequest, cause: unknown): ParleyError {
+  const code = (cause as { code?: unknown } | undefined)?.code;
+  if (request.cwd !== undefined && !existsSync(request.cwd)) {
+    return failureOf('program-failed-to-start', request, `its working folder '${request.cwd}' does not exist`, {
+      cause,
+    });
+  }
+  if (code === 'ENOENT') {
+    const hint = `Install '${request.program}', or put the folder that holds it on PATH.`;
+    return failureOf('program-missing', request, 'not found', { cause, hint });
+  }
+  return failureOf('program-failed-to-start', request, (cause as Error | undefined)?.message ?? 'unknown reason', {
+    cause,
+  });
+}
+
+function failureOf(code: string, request: ProcessRequest, state: string, init: ParleyErrorInit): ParleyError {
+  return new ParleyError(code, `program '${request.program}' failed: ${state}`, init);
+}
