@@ -1,0 +1,119 @@
+// Owns bodies too large for a ledger entry, as files named by their hash in subfolders of two characters. A blob is on the
+// disk before its hash is handed out, and is checked against that hash whenever it is read.
+
+import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { check, sha256Hex } from '../../protocols/codec.ts';
+import { ParleyError } from '../../protocols/errors.ts';
+import { blobBytesMax } from '../../protocols/limits.ts';
+import { hashSchema } from '../../protocols/primitives.ts';
+import type { BlobStore } from '../interfaces.ts';
+import { syncFolder, writeDurably } from './files.ts';
+import { toStoreError } from './store-errors.ts';
+
+/**
+ * The blob store in a folder, which is made at the first write. Only one process may use it (see lockStateFolder).
+ * Its functions throw ParleyError `too-large` over blobBytesMax, `malformed` for what is no hash, `disk-full` (retryable) or `store-failed`.
+ */
+export function createBlobStore(folder: string): BlobStore {
+  const temporaryFolder = join(folder, 'incoming');
+  const writes = new Map<string, Promise<void>>();
+  let prepared: Promise<void> | undefined;
+  let temporaryNumber = 0;
+
+  /** What an earlier process left half-written goes away. */
+  async function prepare(): Promise<void> {
+    await rm(temporaryFolder, { recursive: true, force: true });
+    await mkdir(temporaryFolder, { recursive: true, mode: 0o700 });
+    await syncFolder(dirname(folder));
+  }
+
+  async function write(hash: string, bytes: Uint8Array): Promise<void> {
+    prepared ??= prepare();
+    await prepared.catch((error) => {
+      prepared = undefined;
+      throw error;
+    });
+    const subfolder = join(folder, hash.slice(0, 2));
+    if (await mkdir(subfolder, { recursive: true, mode: 0o700 })) await syncFolder(folder);
+    if ((await readChecked(hash)) !== undefined) {
+      await syncFolder(subfolder);
+      return;
+    }
+    temporaryNumber += 1;
+    await writeDurably(join(subfolder, hash), join(temporaryFolder, String(temporaryNumber)), bytes);
+  }
+
+  async function readChecked(hash: string): Promise<Uint8Array | undefined> {
+    const path = join(folder, hash.slice(0, 2), hash);
+    const size = await stat(path).then(
+      (status) => status.size,
+      (error) => absentOrThrow(error),
+    );
+    if (size === undefined) return undefined;
+    const bytes = size <= blobBytesMax ? await readFile(path).catch(absentOrThrow) : undefined;
+    if (bytes !== undefined && sha256Hex(bytes) === hash) {
+      return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    }
+    await rm(path, { force: true });
+    return undefined;
+  }
+
+  return {
+    async put(bytes) {
+      if (bytes.byteLength > blobBytesMax) {
+        throw new ParleyError('too-large', `a blob of ${bytes.byteLength} bytes: the limit is ${blobBytesMax}`);
+      }
+      const hash = sha256Hex(bytes);
+      let writing = writes.get(hash);
+      if (writing === undefined) {
+        writing = write(hash, bytes).finally(() => writes.delete(hash));
+        writes.set(hash, writing);
+      }
+      await named('store a blob in', folder, writing);
+      return hash;
+    },
+    async get(hash) {
+      checkHash(hash);
+      await writes.get(hash)?.catch(() => undefined);
+      return named('read a blob from', folder, readChecked(hash));
+    },
+    async has(hash) {
+      checkHash(hash);
+      const status = stat(join(folder, hash.slice(0, 2), hash)).catch(absentOrThrow);
+      return (await named('look up a blob in', folder, status)) !== undefined;
+    },
+    async delete(hash) {
+      checkHash(hash);
+      await writes.get(hash)?.catch(() => undefined);
+      await named('delete a blob from', folder, rm(join(folder, hash.slice(0, 2), hash), { force: true }));
+    },
+    list: () => named('list the blobs of', folder, listHashes(folder)),
+  };
+}
+
+async function listHashes(folder: string): Promise<string[]> {
+  const hashes: string[] = [];
+  for (const prefix of (await readdir(folder).catch(absentOrThrow)) ?? []) {
+    if (!/^[0-9a-f]{2}$/.test(prefix)) continue;
+    for (const name of await readdir(join(folder, prefix))) if (/^[0-9a-f]{64}$/.test(name)) hashes.push(name);
+  }
+  return hashes.sort();
+}
+
+function checkHash(hash: string): void {
+  check(hashSchema, hash, 'blob hash');
+}
+
+function absentOrThrow(error: unknown): undefined {
+  if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+  throw error;
+}
+
+async function named<T>(action: string, folder: string, result: Promise<T>): Promise<T> {
+  try {
+    return await result;
+  } catch (cause) {
+    throw toStoreError(action, folder, cause);
+  }
+}
