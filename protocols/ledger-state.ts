@@ -1,0 +1,235 @@
+// Owns the records that the ledger keeps about what its entries said: the state that every peer derives alike, and that a
+// snapshot carries. Plain data, changed by the ledger's core only.
+
+import * as v from 'valibot';
+import { memberFactsSchema } from './ledger-entries.ts';
+import { outcomeSchema, taskStatusSchema, taskTypeSchema } from './outcome.ts';
+import { policySchema } from './policy.ts';
+import {
+  actorSchema,
+  commandIdSchema,
+  countSchema,
+  drvPathSchema,
+  errorRecordSchema,
+  hashSchema,
+  nameSchema,
+  peerIdSchema,
+  revisionSchema,
+  roleSchema,
+  siteSchema,
+  storePathSchema,
+  taskIdSchema,
+  textSchema,
+  timeMsSchema,
+} from './primitives.ts';
+
+const text = (lengthMax: number) => v.pipe(v.string(), v.maxLength(lengthMax));
+
+export const memberSchema = v.object({
+  ...memberFactsSchema.entries,
+  name: nameSchema,
+  site: siteSchema,
+  roles: v.array(roleSchema),
+  /** Allotted when the member joins with the role voter; 0 for others. Never used again for another peer. */
+  raftId: countSchema,
+  joinedAtMs: timeMsSchema,
+});
+export type Member = v.InferOutput<typeof memberSchema>;
+
+export const inviteSchema = v.object({
+  name: nameSchema,
+  site: siteSchema,
+  roles: v.array(roleSchema),
+  expiresAtMs: timeMsSchema,
+  /** The peer that used it; null while open. */
+  usedBy: v.nullable(peerIdSchema),
+});
+export type Invite = v.InferOutput<typeof inviteSchema>;
+
+export const draftSchema = v.object({
+  /** Hash of the record without this field and the two below it. */
+  hash: hashSchema,
+  base: v.nullable(revisionSchema),
+  tree: revisionSchema,
+  pack: hashSchema,
+  files: v.array(v.object({ path: v.string(), change: v.picklist(['added', 'modified', 'deleted']) })),
+  fileCount: countSchema,
+  actor: actorSchema,
+  stagedAtMs: timeMsSchema,
+});
+export type Draft = v.InferOutput<typeof draftSchema>;
+
+/** What a commit task must do: everything that the git commit is a function of. */
+export const commitIntentSchema = v.object({
+  parent: v.nullable(revisionSchema),
+  tree: revisionSchema,
+  pack: hashSchema,
+  message: textSchema,
+  author: actorSchema,
+  timeMs: timeMsSchema,
+});
+export type CommitIntent = v.InferOutput<typeof commitIntentSchema>;
+
+/** Why a task waits or ended as it did, for people; `kind` for programs. */
+export const reasonSchema = v.object({
+  kind: v.picklist(['approval', 'device', 'builder', 'turn', 'error', 'person', 'newer-order', 'other']),
+  text: textSchema,
+});
+export type Reason = v.InferOutput<typeof reasonSchema>;
+
+export const taskSchema = v.object({
+  id: taskIdSchema,
+  type: taskTypeSchema,
+  status: taskStatusSchema,
+  outcome: v.nullable(outcomeSchema),
+  reason: v.nullable(reasonSchema),
+  parent: v.nullable(taskIdSchema),
+  children: v.array(taskIdSchema),
+  actor: actorSchema,
+  commandId: v.nullable(commandIdSchema),
+  /** 1 for the first try; a retry adds one. */
+  attempt: countSchema,
+  submittedAtMs: timeMsSchema,
+  startedAtMs: v.nullable(timeMsSchema),
+  endedAtMs: v.nullable(timeMsSchema),
+  /** What was asked for. Fields that a type does not use are null or empty. */
+  revision: v.nullable(revisionSchema),
+  selector: v.nullable(textSchema),
+  hosts: v.array(nameSchema),
+  inputs: v.array(text(128)),
+  keepGoing: v.boolean(),
+  commit: v.nullable(commitIntentSchema),
+  /** How far a parent task is: set by the entries that end each stage. */
+  stage: v.picklist(['evaluate', 'build', 'plan', 'approval', 'order', 'switch', 'ended', 'work']),
+  evaluation: v.nullable(hashSchema),
+  builder: v.nullable(peerIdSchema),
+  plan: v.nullable(hashSchema),
+  /** For a child that builds or switches one closure. */
+  host: v.nullable(nameSchema),
+  drvPath: v.nullable(drvPathSchema),
+  closure: v.nullable(storePathSchema),
+  manifest: v.nullable(hashSchema),
+  order: v.nullable(countSchema),
+  failedUnits: v.array(text(256)),
+  simulated: v.boolean(),
+});
+export type Task = v.InferOutput<typeof taskSchema>;
+
+export const approvalSchema = v.object({
+  actor: actorSchema,
+  verdict: v.picklist(['approve', 'reject']),
+  reason: v.nullable(textSchema),
+  atMs: timeMsSchema,
+});
+
+export const planRecordSchema = v.object({
+  task: taskIdSchema,
+  attempt: countSchema,
+  revision: v.nullable(revisionSchema),
+  author: actorSchema,
+  hosts: v.array(nameSchema),
+  changesPolicy: v.boolean(),
+  /** True when a person must say yes first. */
+  needsApproval: v.boolean(),
+  approved: v.boolean(),
+  rejected: v.boolean(),
+  approvals: v.array(approvalSchema),
+});
+export type PlanRecord = v.InferOutput<typeof planRecordSchema>;
+
+/** The newest order of a host's slot; its number is the index of its entry. */
+export const orderSchema = v.object({
+  number: countSchema,
+  peer: peerIdSchema,
+  host: nameSchema,
+  task: taskIdSchema,
+  plan: hashSchema,
+  closure: storePathSchema,
+  manifest: hashSchema,
+  revision: v.nullable(revisionSchema),
+  givenAtMs: timeMsSchema,
+  cancelled: v.boolean(),
+  outcome: v.nullable(outcomeSchema),
+  reason: v.nullable(textSchema),
+});
+export type Order = v.InferOutput<typeof orderSchema>;
+
+/** A closure that a host ran with success: what `rollback` can go back to. */
+export const ranClosureSchema = v.object({
+  closure: storePathSchema,
+  manifest: hashSchema,
+  plan: hashSchema,
+  revision: v.nullable(revisionSchema),
+  order: countSchema,
+  atMs: timeMsSchema,
+});
+
+/** What a device's journal last said. */
+export const deviceSchema = v.object({
+  incarnation: countSchema,
+  sequence: countSchema,
+  running: v.nullable(storePathSchema),
+  booted: v.nullable(storePathSchema),
+  outcome: v.nullable(outcomeSchema),
+  reportedAtMs: timeMsSchema,
+  /** Newest first, at most ranClosuresMax, each closure once. */
+  ran: v.array(ranClosureSchema),
+});
+export type Device = v.InferOutput<typeof deviceSchema>;
+
+export const noticeSchema = v.object({
+  number: countSchema,
+  atMs: timeMsSchema,
+  level: v.picklist(['info', 'approval', 'failure']),
+  task: v.nullable(taskIdSchema),
+  text: textSchema,
+  deliveredTo: v.array(text(32)),
+});
+export type Notice = v.InferOutput<typeof noticeSchema>;
+
+/** What applying a command's entry came to; a repeated command id gets the same answer. */
+export const commandResultSchema = v.object({
+  index: countSchema,
+  atMs: timeMsSchema,
+  task: v.nullable(taskIdSchema),
+  error: v.nullable(errorRecordSchema),
+});
+export type CommandResult = v.InferOutput<typeof commandResultSchema>;
+
+export const ledgerStateSchema = v.object({
+  version: v.literal(1),
+  level: v.literal(1),
+  fleet: hashSchema,
+  generation: countSchema,
+  /** Index and chain hash of the last applied entry. */
+  index: countSchema,
+  term: countSchema,
+  chainHash: hashSchema,
+  timeMs: timeMsSchema,
+  recoveryKey: text(128),
+  members: v.record(peerIdSchema, memberSchema),
+  nextRaftId: countSchema,
+  voters: v.array(countSchema),
+  learners: v.array(countSchema),
+  invites: v.record(hashSchema, inviteSchema),
+  draft: v.nullable(draftSchema),
+  /** The project's head; null before the first commit. */
+  head: v.nullable(revisionSchema),
+  policy: v.nullable(policySchema),
+  nextTaskNumber: countSchema,
+  tasks: v.record(taskIdSchema, taskSchema),
+  plans: v.record(hashSchema, planRecordSchema),
+  /** By host: its slot `system`. */
+  orders: v.record(nameSchema, orderSchema),
+  devices: v.record(nameSchema, deviceSchema),
+  nextNoticeNumber: countSchema,
+  notices: v.array(noticeSchema),
+  commands: v.record(commandIdSchema, commandResultSchema),
+});
+export type LedgerState = v.InferOutput<typeof ledgerStateSchema>;
+
+/** A snapshot of a fleet at every limit stays below this. */
+export const snapshotBytesMax = 16 * 1024 * 1024;
+export const noticesKeptMax = 200;
+export const ranClosuresMax = 8;
+export const plansKeptMax = 100;

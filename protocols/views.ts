@@ -1,0 +1,178 @@
+// Owns the answers that `--json` prints and that every rendering is made of: status, peers, tasks, a task, history.
+// Fields are added, never renamed or removed.
+
+import * as v from 'valibot';
+import { bytesBySiteSchema } from './beat.ts';
+import { noticeSchema, reasonSchema } from './ledger-state.ts';
+import { outcomeSchema, taskStatusSchema, taskTypeSchema } from './outcome.ts';
+import { closureChangeSchema } from './plan.ts';
+import {
+  actorSchema,
+  countSchema,
+  hashSchema,
+  nameSchema,
+  peerIdSchema,
+  revisionSchema,
+  roleSchema,
+  siteSchema,
+  storePathSchema,
+  taskIdSchema,
+  textSchema,
+  timeMsSchema,
+} from './primitives.ts';
+
+const word = v.pipe(v.string(), v.maxLength(64));
+
+export const peerViewSchema = v.object({
+  name: nameSchema,
+  peer: peerIdSchema,
+  site: siteSchema,
+  roles: v.array(roleSchema),
+  /** A monitored host or a member that never reported has null closures. */
+  online: v.boolean(),
+  controller: v.boolean(),
+  running: v.nullable(storePathSchema),
+  booted: v.nullable(storePathSchema),
+  /** Closure of the newest order for the host. */
+  desired: v.nullable(storePathSchema),
+  /** Commit of the running closure, where the ledger knows it. */
+  commit: v.nullable(revisionSchema),
+  /** Outcome of the newest ended order. */
+  outcome: v.nullable(outcomeSchema),
+  reason: v.nullable(textSchema),
+  lastSeenMs: v.nullable(timeMsSchema),
+  ledgerIndex: v.nullable(countSchema),
+  activity: v.nullable(textSchema),
+  bytesBySite: bytesBySiteSchema,
+});
+export type PeerView = v.InferOutput<typeof peerViewSchema>;
+
+export const statusViewSchema = v.object({
+  version: v.literal(1),
+  fleet: hashSchema,
+  /** Name of the controller; null while there is none. */
+  controller: v.nullable(nameSchema),
+  term: countSchema,
+  ledgerIndex: countSchema,
+  ledgerTimeMs: timeMsSchema,
+  /** False when the answering peer could not confirm with the controller: then the view is what this peer last knew. */
+  current: v.boolean(),
+  head: v.nullable(revisionSchema),
+  draftFiles: countSchema,
+  policyRevision: v.nullable(revisionSchema),
+  peers: v.array(peerViewSchema),
+  /** Hosts of the policy that have no peer (yet). */
+  hostsWithoutPeer: v.array(nameSchema),
+  waiting: v.array(v.object({ task: taskIdSchema, reason: reasonSchema })),
+});
+export type StatusView = v.InferOutput<typeof statusViewSchema>;
+
+export const taskViewSchema = v.object({
+  id: taskIdSchema,
+  type: taskTypeSchema,
+  status: taskStatusSchema,
+  outcome: v.nullable(outcomeSchema),
+  reason: v.nullable(reasonSchema),
+  parent: v.nullable(taskIdSchema),
+  children: v.array(taskIdSchema),
+  actor: actorSchema,
+  attempt: countSchema,
+  stage: word,
+  selector: v.nullable(textSchema),
+  hosts: v.array(nameSchema),
+  host: v.nullable(nameSchema),
+  revision: v.nullable(revisionSchema),
+  plan: v.nullable(hashSchema),
+  closure: v.nullable(storePathSchema),
+  failedUnits: v.array(v.string()),
+  simulated: v.boolean(),
+  submittedAtMs: timeMsSchema,
+  startedAtMs: v.nullable(timeMsSchema),
+  endedAtMs: v.nullable(timeMsSchema),
+  /** Parts done and in all: hosts of a deploy, bytes of a fetch, derivations of a build. */
+  progress: v.object({
+    done: countSchema,
+    total: countSchema,
+    unit: v.picklist(['parts', 'bytes', 'derivations']),
+    text: textSchema,
+  }),
+});
+export type TaskView = v.InferOutput<typeof taskViewSchema>;
+
+export const planViewSchema = v.object({
+  plan: hashSchema,
+  needsApproval: v.boolean(),
+  approved: v.boolean(),
+  rejected: v.boolean(),
+  changesPolicy: v.boolean(),
+  author: actorSchema,
+  /** Operators who may still approve; with no policy, root on a voter. */
+  mayApprove: v.array(actorSchema),
+  approvals: v.array(
+    v.object({ actor: actorSchema, verdict: word, atMs: timeMsSchema, reason: v.nullable(textSchema) }),
+  ),
+  hosts: v.array(v.object({ host: nameSchema, before: v.nullable(storePathSchema), closure: storePathSchema })),
+  leftOut: v.array(v.object({ host: nameSchema, reason: textSchema })),
+  closures: v.array(
+    v.object({
+      closure: storePathSchema,
+      pathCount: countSchema,
+      narBytes: countSchema,
+      changes: v.array(closureChangeSchema),
+      changesLeftOut: countSchema,
+    }),
+  ),
+});
+export type PlanView = v.InferOutput<typeof planViewSchema>;
+
+export const taskDetailSchema = v.object({
+  version: v.literal(1),
+  task: taskViewSchema,
+  children: v.array(taskViewSchema),
+  plan: v.nullable(planViewSchema),
+  /** Programs that were run for it, secrets removed, with how they ended; Nix's own messages by level. */
+  processes: v.array(
+    v.object({ peer: nameSchema, command: textSchema, exitCode: v.nullable(v.pipe(v.number(), v.integer())) }),
+  ),
+  messages: v.array(v.object({ level: v.picklist(['error', 'warning', 'info']), text: textSchema })),
+});
+export type TaskDetail = v.InferOutput<typeof taskDetailSchema>;
+
+export const tasksViewSchema = v.object({ version: v.literal(1), tasks: v.array(taskViewSchema) });
+export type TasksView = v.InferOutput<typeof tasksViewSchema>;
+
+export const historyViewSchema = v.object({
+  version: v.literal(1),
+  commits: v.array(
+    v.object({
+      revision: revisionSchema,
+      author: word,
+      atMs: timeMsSchema,
+      message: textSchema,
+      hosts: v.array(nameSchema),
+    }),
+  ),
+});
+export type HistoryView = v.InferOutput<typeof historyViewSchema>;
+
+export const diffViewSchema = v.object({
+  version: v.literal(1),
+  base: v.nullable(revisionSchema),
+  files: v.array(v.object({ path: v.string(), change: v.picklist(['added', 'modified', 'deleted']) })),
+  /** Unified diff, cut at diffBytesMax with a last line that says so. */
+  patch: v.string(),
+});
+export type DiffView = v.InferOutput<typeof diffViewSchema>;
+export const diffBytesMax = 256 * 1024;
+
+export const logLineSchema = v.object({
+  atMs: timeMsSchema,
+  peer: nameSchema,
+  task: taskIdSchema,
+  stream: v.picklist(['stdout', 'stderr', 'nix', 'parley']),
+  level: v.picklist(['error', 'warning', 'info', 'debug']),
+  text: v.string(),
+});
+export type LogLine = v.InferOutput<typeof logLineSchema>;
+
+export const noticesViewSchema = v.object({ version: v.literal(1), notices: v.array(noticeSchema) });
