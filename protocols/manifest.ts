@@ -41,7 +41,7 @@ export const manifestPathSchema = v.object({
   references: v.pipe(
     v.array(storePathSchema),
     v.maxLength(manifestReferencesMax),
-    v.check(isAscending, 'expected ascending references'),
+    v.check((references) => isAscending(references), 'expected ascending references'),
   ),
   /** For people only: not covered by the signature. */
   deriver: v.optional(storePathSchema),
@@ -60,7 +60,7 @@ export const manifestSchema = v.pipe(
     paths: v.pipe(v.array(manifestPathSchema), v.minLength(1), v.maxLength(manifestPathsMax)),
   }),
   v.check((manifest) => isAscending(manifest.paths.map((entry) => entry.storePath)), 'expected ascending paths'),
-  v.check(isClosed, 'expected the root and every reference to be among the paths'),
+  v.check((manifest) => isClosed(manifest), 'expected the root and every reference to be among the paths'),
 );
 export type Manifest = v.InferOutput<typeof manifestSchema>;
 
