@@ -192,6 +192,8 @@ export const entryBodySchemas = {
   }),
   'task-aborted': v.object({ task: taskIdSchema }),
   'task-retried': v.object({ task: taskIdSchema }),
+  /** All voters understand the level from here on. A voter that does not stops applying and says so. Frozen. */
+  'level-raised': v.object({ level: countSchema }),
   'notice-delivered': v.object({ notice: countSchema, sink: v.pipe(v.string(), v.maxLength(32)) }),
 } as const;
 

@@ -47,7 +47,7 @@ export const inviteSchema = v.object({
 export type Invite = v.InferOutput<typeof inviteSchema>;
 
 export const draftSchema = v.object({
-  /** Hash of the record without this field and the two below it. */
+  /** Hash of what was staged: the record without this field and the last two. */
   hash: hashSchema,
   base: v.nullable(revisionSchema),
   tree: revisionSchema,
@@ -112,6 +112,8 @@ export const taskSchema = v.object({
   order: v.nullable(countSchema),
   failedUnits: v.array(text(256)),
   simulated: v.boolean(),
+  /** Who aborted it. While its children still run, those are past what can be called back, or wait for their device's word. */
+  abortedBy: v.nullable(actorSchema),
 });
 export type Task = v.InferOutput<typeof taskSchema>;
 
@@ -142,12 +144,14 @@ export const orderSchema = v.object({
   number: countSchema,
   peer: peerIdSchema,
   host: nameSchema,
+  /** The deploy or rollback; the child that the order carries out is `childTaskId(task, host)`. */
   task: taskIdSchema,
   plan: hashSchema,
   closure: storePathSchema,
   manifest: hashSchema,
   revision: v.nullable(revisionSchema),
   givenAtMs: timeMsSchema,
+  /** The device is to leave it alone unless it has armed the switch. The outcome says what came of it. */
   cancelled: v.boolean(),
   outcome: v.nullable(outcomeSchema),
   reason: v.nullable(textSchema),
@@ -198,7 +202,8 @@ export type CommandResult = v.InferOutput<typeof commandResultSchema>;
 
 export const ledgerStateSchema = v.object({
   version: v.literal(1),
-  level: v.literal(1),
+  /** What entries may say. A peer that knows less skips what it does not know; as a voter it stops. */
+  level: countSchema,
   fleet: hashSchema,
   generation: countSchema,
   /** Index and chain hash of the last applied entry. */
@@ -230,6 +235,14 @@ export type LedgerState = v.InferOutput<typeof ledgerStateSchema>;
 
 /** A snapshot of a fleet at every limit stays below this. */
 export const snapshotBytesMax = 16 * 1024 * 1024;
+/** The highest ledger level that this release understands. */
+export const ledgerLevelMax = 1;
 export const noticesKeptMax = 200;
+/** Tasks with all their children: a few deploys of the largest fleet. tasksKeptMax counts those without a parent. */
+export const tasksWithChildrenKeptMax = 5_000;
+/** Tasks without a parent that may run at once. */
+export const tasksRunningMax = 200;
+/** Ids of commands kept at most; the oldest leave first. */
+export const commandsKeptMax = 5_000;
 export const ranClosuresMax = 8;
 export const plansKeptMax = 100;

@@ -10,6 +10,8 @@ export const peerIdSchema = v.pipe(
   v.string(),
   v.regex(/^12D3KooW[1-9A-HJ-NP-Za-km-z]{44}$/, 'expected an Ed25519 peer id'),
 );
+/** Records are keyed by names and ids: these words name what every JavaScript object has, and schemas drop some of them. */
+const isNoObjectWord = (word: string) => !(word in Object.prototype || word === 'prototype');
 /** The name of a peer; the device's host in `nixosConfigurations` has the same name. */
 export const nameSchema = v.pipe(
   v.string(),
@@ -17,6 +19,7 @@ export const nameSchema = v.pipe(
     /^[a-zA-Z0-9]([a-zA-Z0-9._-]{0,61}[a-zA-Z0-9])?$/,
     'expected a host name of letters, digits, ".", "-" and "_"',
   ),
+  v.check(isNoObjectWord, 'expected another name than a reserved word'),
 );
 export const siteSchema = nameSchema;
 /** A full store path with a 32-character hash part. */
@@ -32,7 +35,11 @@ export const revisionSchema = v.pipe(v.string(), v.regex(/^[0-9a-f]{40}$/, 'expe
 export const timeMsSchema = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 export const countSchema = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 /** A command's id: a ULID or a chat platform's interaction id. */
-export const commandIdSchema = v.pipe(v.string(), v.regex(/^[0-9A-Za-z:_-]{8,128}$/, 'expected a command id'));
+export const commandIdSchema = v.pipe(
+  v.string(),
+  v.regex(/^[0-9A-Za-z:_-]{8,128}$/, 'expected a command id'),
+  v.check(isNoObjectWord, 'expected another id than a reserved word'),
+);
 /** `t12` for a task, `t12/web1` for a child of it. */
 export const taskIdSchema = v.pipe(
   v.string(),

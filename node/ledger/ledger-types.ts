@@ -1,0 +1,126 @@
+// Owns the public shape of the ledger room: what other rooms may ask of the replicated ledger, and what it needs of them.
+// Types only, so that every file of the room and its neighbours can agree on them.
+
+import type { Configuration, RaftEntry } from '../../protocols/consensus-record.ts';
+import type { EntryDraft, LedgerEntry } from '../../protocols/ledger-entries.ts';
+import type { CommandResult, LedgerState } from '../../protocols/ledger-state.ts';
+import type { BlobStore, Clock, KeyValueStore, Logger, Mesh, Startable } from '../interfaces.ts';
+
+/** An entry that a majority of voters has on disk, with its place in the hash chain. */
+export interface CommittedEntry extends RaftEntry {
+  readonly chainHash: string;
+  /** The configuration in force from this entry on; set on entries of type `configuration`. */
+  readonly configuration?: Configuration;
+}
+
+/** The whole state machine at one index. `body` is the encoded LedgerState, at most snapshotBytesMax. */
+export interface LedgerSnapshot {
+  readonly index: number;
+  readonly term: number;
+  readonly chainHash: string;
+  readonly configuration: Configuration;
+  readonly body: Uint8Array;
+}
+
+/** What the ledger needs of consensus on a voter; handed in by `useConsensus` once consensus exists. */
+export interface LedgerConsensus {
+  /**
+   * Proposes one entry.
+   * @returns its index once it is committed.
+   * @throws ParleyError `not-controller` or `outcome-unknown` (both retryable).
+   */
+  propose(data: Uint8Array, options: { readonly signal: AbortSignal }): Promise<{ readonly index: number }>;
+  /** Committed entries from an index on, in order, at most about `bytesMax` of data; undefined when they are compacted away. */
+  committedEntries(from: number, bytesMax: number): Promise<readonly CommittedEntry[] | undefined>;
+}
+
+export interface LedgerInit {
+  /** Peer id of this peer. */
+  readonly self: string;
+  /** Where committed entries come from: `consensus` for a peer with the role voter, `voters` for every other member. */
+  readonly source: 'consensus' | 'voters';
+  /** Bytes of entry 1, needed at the first start only. Another fleet's bytes than the stored ones are refused. */
+  readonly genesis?: Uint8Array;
+}
+
+export interface LedgerComponents {
+  readonly store: KeyValueStore;
+  readonly blobs: BlobStore;
+  readonly mesh: Pick<Mesh, 'handle' | 'open' | 'connectedPeers' | 'onPeerChange'>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+export interface ProposeResult {
+  readonly index: number;
+  readonly result: CommandResult;
+  /** The state just after the entry was applied. */
+  readonly state: LedgerState;
+}
+
+/** Called after each applied entry; `entry` is undefined for configuration entries, unknown kinds and restored snapshots. */
+export type AppliedListener = (state: LedgerState, entry: LedgerEntry | undefined) => void;
+
+/** The members as the mesh needs them (structurally node/mesh's MeshMembers). */
+export interface MeshMembersView {
+  isMember(peer: string): boolean;
+  /** True while an invite is open: only then the join protocol admits strangers. */
+  joinsOpen(): boolean;
+  /** Peers to stay connected to: all while the fleet is small, else the voters and the peers of the own site. */
+  wanted(): { readonly peer: string; readonly addresses: readonly string[] }[];
+  onChange(listener: () => void): () => void;
+}
+
+/** The voters' numbers as consensus needs them. */
+export interface RaftMembersView {
+  peerOf(raftId: number): string | undefined;
+  raftIdOf(peer: string): number | undefined;
+}
+
+/**
+ * One peer's replica of the ledger. A LedgerState that was handed out never changes: applying makes new records and maps
+ * for what it touches and shares the rest, so `===` tells whether a record or map has changed.
+ */
+export interface Ledger extends Startable {
+  /** The newest applied state. @throws ParleyError `not-started` before `start` has resolved. */
+  state(): LedgerState;
+  /** Bytes of entry 1, for joiners. */
+  genesis(): Uint8Array;
+  /** SHA-256 of the whole state: equal on all peers at the same index. */
+  stateHash(): string;
+  onApplied(listener: AppliedListener): () => void;
+  /** Resolves with the first state, the present one included, that the predicate accepts; rejects with the signal's reason. */
+  waitFor(predicate: (state: LedgerState) => boolean, signal: AbortSignal): Promise<LedgerState>;
+
+  /**
+   * Proposes an entry on the controller; resolves once it is applied here. Proposals take effect in the order of the calls.
+   * @throws ParleyError `not-controller` or `outcome-unknown` (retryable), `too-large`, or the core's own refusal.
+   */
+  propose(draft: EntryDraft, options: { readonly signal: AbortSignal }): Promise<ProposeResult>;
+  useConsensus(consensus: LedgerConsensus): void;
+
+  /** For consensus: index of the last applied entry. */
+  appliedIndex(): number;
+  /** For consensus: applies entries that follow appliedIndex, in order. A rejected call has applied and acknowledged nothing. */
+  apply(entries: readonly CommittedEntry[]): Promise<void>;
+  snapshot(): Promise<LedgerSnapshot>;
+  /** Replaces the state by a snapshot that the leader sent, and stores it. */
+  restore(snapshot: LedgerSnapshot): Promise<void>;
+
+  meshMembers(): MeshMembersView;
+  raftMembers(): RaftMembersView;
+
+  /**
+   * A blob from here or, checked against its hash and stored, from `peers` (default: the voters, then other connected members).
+   * @throws ParleyError `blob-unavailable` (retryable).
+   */
+  fetchBlob(
+    hash: string,
+    options: { readonly signal: AbortSignal; readonly peers?: readonly string[] },
+  ): Promise<Uint8Array>;
+  /**
+   * Stores a blob here and on voters until a majority of the voters in force has it on disk.
+   * @throws ParleyError `blob-unavailable` when it is not here; waits on absent voters until the signal ends it.
+   */
+  replicateBlob(hash: string, options: { readonly signal: AbortSignal }): Promise<void>;
+}

@@ -1,0 +1,74 @@
+// Owns the rules about people and tasks that follow from a ledger state alone and that more than one room asks: who has
+// which role, who may approve, how child tasks are called. Pure; used by the ledger's core and by control alike.
+
+import type { LedgerState, Member, PlanRecord, Task } from './ledger-state.ts';
+import { type OperatorRole, operatorRoleSchema } from './policy.ts';
+
+const rootPrefix = 'root@';
+const allRoles: readonly OperatorRole[] = operatorRoleSchema.options;
+
+/** The id of a task's child: `t12/web1` for a host, `t12/build-1` for a build. */
+export function childTaskId(task: string, child: string): string {
+  return `${task}/${child}`;
+}
+
+/** The member with this name, if any. */
+export function memberNamed(state: LedgerState, name: string): Member | undefined {
+  for (const peer of Object.keys(state.members)) if (state.members[peer]?.name === name) return state.members[peer];
+  return undefined;
+}
+
+/** All roles of an actor under the policy in force: root on a voter has every role, `admin` implies the others, any role implies `viewer`. */
+export function rolesOf(state: LedgerState, actor: string): readonly OperatorRole[] {
+  if (actor.startsWith(rootPrefix)) {
+    return memberNamed(state, actor.slice(rootPrefix.length))?.roles.includes('voter') ? allRoles : [];
+  }
+  const operators = state.policy?.operators ?? {};
+  const roles = Object.hasOwn(operators, actor) ? (operators[actor]?.roles ?? []) : [];
+  if (roles.includes('admin')) return allRoles;
+  return allRoles.filter((role) => roles.includes(role) || (role === 'viewer' && roles.length > 0));
+}
+
+/** True when the actor has the role under the policy in force. */
+export function hasRole(state: LedgerState, actor: string, role: OperatorRole): boolean {
+  return rolesOf(state, actor).includes(role);
+}
+
+/** True when both names stand for one person: all `root@…` are one. */
+export function isSamePerson(actor: string, other: string): boolean {
+  return actor === other || (actor.startsWith(rootPrefix) && other.startsWith(rootPrefix));
+}
+
+/** Operators with the role approver under the policy in force, sorted. */
+export function approvingOperators(state: LedgerState): string[] {
+  return Object.keys(state.policy?.operators ?? {})
+    .filter((operator) => hasRole(state, operator, 'approver'))
+    .sort();
+}
+
+/**
+ * True when this actor may approve the plan: with the role approver, and not as its author unless no other operator is
+ * an approver. Root does not count as that other approver.
+ */
+export function mayApprove(state: LedgerState, plan: Pick<PlanRecord, 'author'>, actor: string): boolean {
+  if (!hasRole(state, actor, 'approver')) return false;
+  return (
+    !isSamePerson(actor, plan.author) || !approvingOperators(state).some((name) => !isSamePerson(name, plan.author))
+  );
+}
+
+/** Who may approve the plan: operators, or `root@…` of each voter where no operator may. Sorted. */
+export function approversOf(state: LedgerState, plan: Pick<PlanRecord, 'author'>): string[] {
+  const operators = approvingOperators(state).filter((operator) => mayApprove(state, plan, operator));
+  if (operators.length > 0) return operators;
+  return Object.values(state.members)
+    .filter((member) => member.roles.includes('voter'))
+    .map((member) => `${rootPrefix}${member.name}`)
+    .filter((root) => mayApprove(state, plan, root))
+    .sort();
+}
+
+/** True until the task has ended. */
+export function isOpen(task: Pick<Task, 'status'>): boolean {
+  return task.status === 'pending' || task.status === 'running';
+}
