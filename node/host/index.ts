@@ -3,4 +3,7 @@
 
 export { systemClock } from './clock.ts';
 export { createLogger, type LoggerInit, type LogLevel } from './logger.ts';
+export { createNix, type Nix, type NixProgram, type NixRequest, type RealiseOptions } from './nix.ts';
+export type { NixSettings } from './nix-environment.ts';
+export type { PathInfo } from './nix-format-core.ts';
 export { createProcessRunner } from './process.ts';
