@@ -21,6 +21,8 @@ import { logLineSchema } from './views.ts';
 export const controlProtocol = '/parley/control/1';
 /** Commands are short; answers are pages of views. */
 export const commandBytesMax = 64 * 1024;
+/** One event: the detail of a deploy over membersMax hosts with its plan stays below it. */
+export const controlEventBytesMax = 32 * 1024 * 1024;
 
 const selectorSchema = v.pipe(v.string(), v.minLength(1), v.maxLength(1_024));
 /** `t12`, or the unique beginning of a plan hash is not accepted: people name tasks. */
