@@ -28,6 +28,8 @@ export const peerViewSchema = v.object({
   peer: peerIdSchema,
   site: siteSchema,
   roles: v.array(roleSchema),
+  /** Tags of the host in the policy in force. */
+  tags: v.optional(v.array(nameSchema)),
   /** A monitored host or a member that never reported has null closures. */
   online: v.boolean(),
   controller: v.boolean(),
@@ -63,6 +65,8 @@ export const statusViewSchema = v.object({
   peers: v.array(peerViewSchema),
   /** Hosts of the policy that have no peer (yet). */
   hostsWithoutPeer: v.array(nameSchema),
+  /** Operators of the policy in force. */
+  operators: v.optional(v.array(nameSchema)),
   waiting: v.array(v.object({ task: taskIdSchema, reason: reasonSchema })),
 });
 export type StatusView = v.InferOutput<typeof statusViewSchema>;

@@ -1,0 +1,91 @@
+// Owns the plan card: what a person reads before saying yes. It names every host, each closure's size and changes, who is
+// left out and why, who may approve, and the command that does.
+
+import type { ClosureChange } from '../protocols/plan.ts';
+import type { PlanView } from '../protocols/views.ts';
+import type { CardContext } from './card-context.ts';
+import { type Cell, renderTable } from './paint.ts';
+import { bytesText, clean, columnsMax, countText, cut, shortHash, shortPath, timeText, wrap } from './words.ts';
+
+const changesShownMax = 12;
+
+export function renderPlan(plan: PlanView, task: string, context: CardContext): string[] {
+  const counts = `${countText(plan.hosts.length, 'host')}, ${countText(plan.closures.length, 'closure')}`;
+  return [
+    `${context.paint('strong', `Plan ${shortHash(plan.plan)}`)} by ${plan.author}: ${counts}`,
+    ...hostRows(plan, context),
+    ...plan.closures.flatMap((closure) => closureLines(closure, plan, context)),
+    ...leftOut(plan, context),
+    ...(plan.changesPolicy ? ['  It changes operators, hosts or approvals: an approver must always agree.'] : []),
+    ...verdictLines(plan, context),
+    ...callToApprove(plan, task, context),
+  ];
+}
+
+function hostRows(plan: PlanView, context: CardContext): string[] {
+  if (plan.hosts.length === 0) return ['  No host changes.'];
+  const rows: Cell[][] = plan.hosts.map(({ host, before, closure }) => [
+    { text: host, tone: 'strong' },
+    { text: before === null ? 'unknown' : shortPath(before) },
+    { text: shortPath(closure) },
+    { text: closure.slice('/nix/store/'.length + 33) },
+  ]);
+  const columns = [
+    { title: 'host', columnsMax: 24 },
+    { title: 'now', columnsMax: 8 },
+    { title: 'then', columnsMax: 8 },
+    { title: 'closure', columnsMax },
+  ];
+  return renderTable(columns, rows, context.columns - 2, context.paint).map((line) => `  ${line}`);
+}
+
+function closureLines(closure: PlanView['closures'][number], plan: PlanView, context: CardContext): string[] {
+  const hosts = plan.hosts.filter((host) => host.closure === closure.closure).map(({ host }) => host);
+  const size = `${countText(closure.pathCount, 'path')}, ${bytesText(closure.narBytes)}`;
+  const shown = closure.changes.slice(0, changesShownMax).map((change) => `    ${changeText(change)}`);
+  const rest = closure.changes.length - shown.length + closure.changesLeftOut;
+  return [
+    `  ${context.paint('strong', shortPath(closure.closure))} for ${hosts.join(', ')}: ${size}`,
+    ...shown,
+    ...(rest > 0 ? [`    and ${countText(rest, 'more change')}`] : []),
+  ].map((line) => cut(line, context.columns + paintSlack));
+}
+
+/** A painted line is longer than what it shows. */
+const paintSlack = 16;
+
+function changeText(change: ClosureChange): string {
+  const before = clean(change.before.join(', '));
+  const after = clean(change.after.join(', '));
+  const name = clean(change.name);
+  if (change.before.length === 0) return `new     ${name} ${after}`.trimEnd();
+  if (change.after.length === 0) return `gone    ${name} ${before}`.trimEnd();
+  return before === after ? `rebuilt ${name} ${after}`.trimEnd() : `changed ${name} ${before} → ${after}`;
+}
+
+function leftOut(plan: PlanView, context: CardContext): string[] {
+  if (plan.leftOut.length === 0) return [];
+  return [
+    '  Left out:',
+    ...plan.leftOut.map(({ host, reason }) => cut(`    ${host}: ${clean(reason)}`, context.columns)),
+  ];
+}
+
+function verdictLines(plan: PlanView, context: CardContext): string[] {
+  return plan.approvals.map(({ actor, verdict, atMs, reason }) => {
+    const word = verdict === 'approve' ? context.paint('good', 'approved') : context.paint('bad', 'rejected');
+    return `  ${word} by ${actor} at ${timeText(atMs)}${reason === null ? '' : `: ${clean(reason)}`}`;
+  });
+}
+
+function callToApprove(plan: PlanView, task: string, context: CardContext): string[] {
+  if (plan.rejected) return [`  ${context.paint('bad', 'Rejected.')}`];
+  if (plan.approved) return [];
+  if (!plan.needsApproval) return ['  Needs no approval.'];
+  const people = plan.mayApprove.length === 0 ? 'nobody that the policy in force names' : plan.mayApprove.join(' or ');
+  return [
+    ...wrap(`Needs approval by ${people}:`, context.columns - 2).map((line) => `  ${context.paint('warn', line)}`),
+    `    approve ${task}`,
+    `    reject ${task} REASON`,
+  ];
+}

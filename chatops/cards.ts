@@ -1,0 +1,102 @@
+// Owns the way from a view to text: which card draws which view. Pure: data in, lines out. Other front ends draw the same
+// views in their own way.
+
+import { check, type Schema } from '../protocols/codec.ts';
+import type { Notice } from '../protocols/ledger-state.ts';
+import {
+  type DiffView,
+  diffViewSchema,
+  type HistoryView,
+  historyViewSchema,
+  noticesViewSchema,
+  statusViewSchema,
+  taskDetailSchema,
+  tasksViewSchema,
+} from '../protocols/views.ts';
+import type { CardContext } from './card-context.ts';
+import { renderPeers, renderStatus } from './card-status.ts';
+import { hostsText, renderTask, renderTasks } from './card-task.ts';
+import { renderTable } from './paint.ts';
+import { clean, cleanLines, columnsMax, countText, shortHash, timeText, wrap } from './words.ts';
+
+type Card = (data: unknown, context: CardContext) => string[];
+
+const cards: Readonly<Record<string, Card>> = {
+  status: card(statusViewSchema, renderStatus),
+  peers: card(statusViewSchema, renderPeers),
+  tasks: card(tasksViewSchema, renderTasks),
+  task: card(taskDetailSchema, renderTask),
+  history: card(historyViewSchema, renderHistory),
+  diff: card(diffViewSchema, renderDiff),
+  notices: card(noticesViewSchema, (view, context) => view.notices.flatMap((notice) => renderNotice(notice, context))),
+};
+
+/**
+ * Draws a view. A view that this release has no card for is drawn field by field.
+ * @throws ParleyError `malformed` when the data is not what the view's name says.
+ */
+export function renderView(view: string, data: unknown, context: CardContext): string[] {
+  const draw = Object.hasOwn(cards, view) ? cards[view] : undefined;
+  return (draw ?? renderFields)(data, context);
+}
+
+function card<T>(schema: Schema<T>, draw: (view: T, context: CardContext) => string[]): Card {
+  return (data, context) => draw(check(schema, data, 'view'), context);
+}
+
+/** A notice, with the word for its level first. */
+export function renderNotice(notice: Notice, context: CardContext): string[] {
+  const tone = { info: 'strong', approval: 'warn', failure: 'bad' } as const;
+  const word = { info: 'Notice', approval: 'Approval needed', failure: 'Failure' } as const;
+  const text = `${word[notice.level]} ${notice.number}: ${clean(notice.text)}`;
+  const lines = wrap(text, context.columns - 2);
+  const rest = lines.slice(1).map((line) => `  ${line}`);
+  return [context.paint(tone[notice.level], lines[0] ?? ''), ...rest];
+}
+
+function renderHistory(view: HistoryView, context: CardContext): string[] {
+  if (view.commits.length === 0) return ['Nothing has been committed yet.'];
+  const columns = [
+    { title: 'commit', columnsMax: 8 },
+    { title: 'when (UTC)', columnsMax: 19 },
+    { title: 'by', columnsMax: 14 },
+    { title: 'message', columnsMax: 34 },
+    { title: 'runs on', columnsMax },
+  ];
+  const rows = view.commits.map((commit) => [
+    { text: shortHash(commit.revision), tone: 'strong' as const },
+    { text: timeText(commit.atMs) },
+    { text: clean(commit.author) },
+    { text: clean(commit.message) },
+    { text: hostsText(commit.hosts) },
+  ]);
+  return renderTable(columns, rows, context.columns, context.paint);
+}
+
+function renderDiff(view: DiffView, context: CardContext): string[] {
+  if (view.files.length === 0) return ['No draft: nothing differs from the newest commit.'];
+  const files = view.files.map(({ path, change }) => `  ${change.padEnd(8)} ${clean(path)}`);
+  const base = view.base === null ? 'nothing committed before' : `against commit ${shortHash(view.base)}`;
+  const heading = context.paint('strong', `Draft of ${countText(view.files.length, 'file')}, ${base}`);
+  return [heading, ...files, '', ...cleanLines(view.patch).map((line) => paintPatchLine(line, context))];
+}
+
+function paintPatchLine(line: string, context: CardContext): string {
+  if (line.startsWith('+++') || line.startsWith('---')) return context.paint('strong', line);
+  if (line.startsWith('+')) return context.paint('good', line);
+  if (line.startsWith('-')) return context.paint('bad', line);
+  return line.startsWith('@@') ? context.paint('busy', line) : line;
+}
+
+function renderFields(data: unknown, context: CardContext): string[] {
+  if (data === null || typeof data !== 'object') return [clean(String(data))];
+  return Object.entries(data)
+    .filter(([name]) => name !== 'version')
+    .map(([name, value]) => `${context.paint('dim', `${clean(name)}:`)} ${clean(fieldText(value))}`);
+}
+
+function fieldText(value: unknown): string {
+  if (typeof value === 'string') return value;
+  if (Array.isArray(value) && value.every((item) => typeof item === 'string')) return value.join(', ');
+  return JSON.stringify(value);
+}
