@@ -1,0 +1,77 @@
+// Owns the multiplexer with its limits. yamux collects a whole frame before it looks at the stream's window, so a peer that
+// announces a frame of 4 GiB would fill our memory; a guard reads the frame headers first and drops such a connection.
+
+import { yamux } from '@libp2p/yamux';
+import { windowBytes } from './framing-core.ts';
+
+/** Streams that one peer may have open towards us, negotiated or not: 16 for each of some 12 protocols. */
+const inboundStreamsMax = 256;
+/** Our own side has the limits of its callers. */
+const outboundStreamsMax = 2048;
+/** Grows from 256 KiB with the round-trip time; the credit of a message stream allows no more to be under way, frame headers aside. */
+const streamWindowBytesMax = 2 * windowBytes;
+/** What may arrive between the negotiation of a stream and our first listener: a full window of credit and its headers. */
+const readBufferBytesMax = windowBytes + windowBytes / 4;
+/** Measures the round-trip time that windows grow by; liveness has its own, faster beat. */
+const keepAliveIntervalMs = 30_000;
+
+const headerBytes = 12;
+const dataFrameType = 0;
+
+type Factory = ReturnType<ReturnType<typeof yamux>>;
+type RawConnection = Parameters<Factory['createStreamMuxer']>[0];
+
+/** The stream muxer for a libp2p host. */
+export function boundedYamux(): () => Pick<Factory, 'protocol' | 'createStreamMuxer'> {
+  return () => {
+    const factory = yamux({
+      maxInboundStreams: inboundStreamsMax,
+      maxOutboundStreams: outboundStreamsMax,
+      keepAliveInterval: keepAliveIntervalMs,
+      streamOptions: { maxStreamWindowSize: streamWindowBytesMax, maxReadBufferLength: readBufferBytesMax },
+    })();
+    return {
+      protocol: factory.protocol,
+      createStreamMuxer(connection) {
+        guardFrames(connection);
+        return factory.createStreamMuxer(connection);
+      },
+    };
+  };
+}
+
+function guardFrames(connection: RawConnection): void {
+  const header = new Uint8Array(headerBytes);
+  const view = new DataView(header.buffer);
+  let headerFilled = 0;
+  let bodyLeft = 0;
+
+  function accepts(bytes: Uint8Array): boolean {
+    let offset = 0;
+    while (offset < bytes.byteLength) {
+      if (bodyLeft > 0) {
+        const skipped = Math.min(bodyLeft, bytes.byteLength - offset);
+        bodyLeft -= skipped;
+        offset += skipped;
+        continue;
+      }
+      const taken = Math.min(headerBytes - headerFilled, bytes.byteLength - offset);
+      header.set(bytes.subarray(offset, offset + taken), headerFilled);
+      headerFilled += taken;
+      offset += taken;
+      if (headerFilled < headerBytes) break;
+      headerFilled = 0;
+      bodyLeft = header[1] === dataFrameType ? view.getUint32(8) : 0;
+      if (bodyLeft > streamWindowBytesMax) return false;
+    }
+    return true;
+  }
+
+  connection.addEventListener('message', ({ data }) => {
+    for (const part of data instanceof Uint8Array ? [data] : data) {
+      if (accepts(part)) continue;
+      connection.abort(new Error(`a yamux frame of ${bodyLeft} bytes: the limit is ${streamWindowBytesMax}`));
+      return;
+    }
+  });
+}

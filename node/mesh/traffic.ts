@@ -1,0 +1,34 @@
+// Owns the counters of payload bytes by peer and protocol.
+
+import type { TrafficRecord } from '../interfaces.ts';
+
+export interface Traffic {
+  /** The counter of one peer and protocol; bytes both ways are added to it. */
+  counter(peer: string, protocol: string): (bytesIn: number, bytesOut: number) => void;
+  records(): TrafficRecord[];
+  /** Forgets the peers that are not wanted any more. */
+  keepOnly(wanted: (peer: string) => boolean): void;
+}
+
+export function createTraffic(): Traffic {
+  const peers = new Map<string, Map<string, { bytesIn: number; bytesOut: number }>>();
+  return {
+    counter(peer, protocol) {
+      const protocols = peers.get(peer) ?? new Map<string, { bytesIn: number; bytesOut: number }>();
+      peers.set(peer, protocols);
+      const sums = protocols.get(protocol) ?? { bytesIn: 0, bytesOut: 0 };
+      protocols.set(protocol, sums);
+      return (bytesIn, bytesOut) => {
+        sums.bytesIn += bytesIn;
+        sums.bytesOut += bytesOut;
+      };
+    },
+    records: () =>
+      [...peers].flatMap(([peer, protocols]) =>
+        [...protocols].map(([protocol, sums]) => ({ peer, protocol, bytesIn: sums.bytesIn, bytesOut: sums.bytesOut })),
+      ),
+    keepOnly(wanted) {
+      for (const peer of peers.keys()) if (!wanted(peer)) peers.delete(peer);
+    },
+  };
+}

@@ -1,0 +1,78 @@
+// Owns joining: the token that an operator hands to a new device, and the exchange by which the device proves that it holds
+// the token's secret and is told which fleet it now belongs to. The ledger keeps only the hash of the secret.
+
+import * as v from 'valibot';
+import { systemSchema } from './ledger-entries.ts';
+import { entryBytesMax } from './limits.ts';
+import {
+  addressSchema,
+  bytesSchema,
+  errorRecordSchema,
+  hashSchema,
+  nameSchema,
+  peerIdSchema,
+  roleSchema,
+  siteSchema,
+  timeMsSchema,
+} from './primitives.ts';
+
+export const joinProtocol = '/parley/join/1';
+/** A request is a secret and some addresses: strangers may send no more. */
+export const joinRequestBytesMax = 8 * 1024;
+/** A token is copied by hand between windows; beyond this something else was pasted. */
+export const tokenCharactersMax = 8 * 1024;
+export const tokenPrefix = 'parley1:';
+/** Bytes of the secret: nobody guesses 256 bits. */
+export const secretBytes = 32;
+
+const secretSchema = v.pipe(
+  bytesSchema,
+  v.check((bytes) => bytes.byteLength === secretBytes, `expected ${secretBytes} bytes`),
+);
+/** Addresses of one peer, each with or without its `/p2p/` part. */
+const addressesSchema = v.pipe(v.array(addressSchema), v.maxLength(16));
+
+/** What a token says. Its text is `parley1:` and the base64url of the CBOR with a checksum before it. */
+export const joinTokenSchema = v.object({
+  fleet: hashSchema,
+  secret: secretSchema,
+  /** Members that may be asked, each with `/p2p/` and its id at the end. */
+  addresses: v.pipe(v.array(addressSchema), v.minLength(1), v.maxLength(16)),
+  /** By ledger time; the fleet decides. */
+  expiresAtMs: timeMsSchema,
+});
+export type JoinToken = v.InferOutput<typeof joinTokenSchema>;
+
+export const joinRequestSchema = v.object({
+  version: v.literal(1),
+  secret: secretSchema,
+  /** Where the new peer can be dialled. */
+  addresses: addressesSchema,
+  system: systemSchema,
+});
+export type JoinRequest = v.InferOutput<typeof joinRequestSchema>;
+
+/** A member to talk to before the ledger is known. */
+export const joinContactSchema = v.object({ peer: peerIdSchema, addresses: addressesSchema });
+export type JoinContact = v.InferOutput<typeof joinContactSchema>;
+
+export const joinGrantSchema = v.object({
+  fleet: hashSchema,
+  /** The fleet's first entry as it is stored; its SHA-256 is the fleet's id. */
+  genesis: v.pipe(
+    bytesSchema,
+    v.check((bytes) => bytes.byteLength <= entryBytesMax, `expected at most ${entryBytesMax} bytes`),
+  ),
+  name: nameSchema,
+  site: siteSchema,
+  roles: v.pipe(v.array(roleSchema), v.minLength(1), v.maxLength(4)),
+  /** Voters first. From them the new peer pulls the ledger, which names everybody else. */
+  contacts: v.pipe(v.array(joinContactSchema), v.maxLength(64)),
+});
+export type JoinGrant = v.InferOutput<typeof joinGrantSchema>;
+
+export const joinReplySchema = v.variant('type', [
+  v.object({ type: v.literal('granted'), grant: joinGrantSchema }),
+  v.object({ type: v.literal('refused'), error: errorRecordSchema }),
+]);
+export type JoinReply = v.InferOutput<typeof joinReplySchema>;
