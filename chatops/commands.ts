@@ -60,7 +60,6 @@ const specs: readonly CommandSpec[] = [
     group: 'look',
     summary: 'the fleet: controller, peers, what each runs and should run',
     examples: ['status', 'status --json'],
-    usesWorkFolder: true,
     build: () => ({ name: 'status' }),
   },
   {

@@ -1,7 +1,8 @@
 // Owns one line of the console, typed or from a script: comments, `-` (the line may fail), `!` (a shell command in the work
 // folder), `as NAME`, help, the front end's own commands; the rest is the grammar's.
 
-import { spawn } from 'node:child_process';
+import { type StdioOptions, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { constants } from 'node:os';
 import { ParleyError, toErrorRecord } from '../protocols/errors.ts';
 import { parseWords, splitWords } from './grammar.ts';
@@ -106,17 +107,23 @@ function withoutComment(line: string): string {
 }
 
 /** Runs `sh -c` in the work folder; it reads this process's standard input only where that is the person's terminal. */
-export function runShell(
+export async function runShell(
   command: string,
   workFolder: string | undefined,
   input: 'inherit' | 'ignore',
 ): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const stdio = [input, 'inherit', 'inherit'] as const;
-    const shell = spawn('/bin/sh', ['-c', command], { stdio: [...stdio], ...(workFolder && { cwd: workFolder }) });
-    shell.once('error', (cause) =>
-      reject(new ParleyError('shell-failed', `shell command '${command}' cannot start: ${cause.message}`, { cause })),
-    );
-    shell.once('exit', (code, signal) => resolve(code ?? 128 + (signal === null ? 0 : constants.signals[signal])));
-  });
+  const terminal = input === 'inherit' && process.stdin.isTTY ? process.stdin : undefined;
+  terminal?.setRawMode(false).pause();
+  try {
+    const stdio: StdioOptions = [input, 'inherit', 'inherit'];
+    const shell = spawn('/bin/sh', ['-c', command], { stdio, ...(workFolder !== undefined && { cwd: workFolder }) });
+    const [code, signal] = (await once(shell, 'exit')) as [number | null, NodeJS.Signals | null];
+    return code ?? 128 + (signal === null ? 0 : constants.signals[signal]);
+  } catch (cause) {
+    throw new ParleyError('shell-failed', `shell command '${command}' cannot start: ${(cause as Error).message}`, {
+      cause,
+    });
+  } finally {
+    terminal?.setRawMode(true).resume();
+  }
 }

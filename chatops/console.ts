@@ -4,7 +4,6 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { createInterface, type Interface } from 'node:readline';
 import type { Notice } from '../protocols/ledger-state.ts';
-import type { Attachment } from './attachment.ts';
 import type { CardContext } from './card-context.ts';
 import { renderNotice } from './cards.ts';
 import { complete, type FleetNames } from './completion.ts';
@@ -12,28 +11,45 @@ import type { ConsoleLine, LocalCommand } from './console-line.ts';
 import { createFleetNames } from './fleet-names.ts';
 import { followNotices } from './notice-feed.ts';
 import type { Output, RunContext } from './run-command.ts';
+import { openScript, runScript } from './script.ts';
 import { columnsMax } from './words.ts';
 
 const prompt = 'parley> ';
 const historyLinesMax = 500;
 
 export interface ConsoleInit {
-  readonly attachment: Attachment;
-  readonly output: Output;
+  /** How commands are run; its signal ends the console. */
+  readonly context: RunContext;
   readonly line: ConsoleLine;
   readonly localCommands: readonly LocalCommand[];
-  readonly workFolder: string | undefined;
-  readonly speakAs: string | undefined;
   /** Where typed lines are kept between runs; undefined keeps none. */
   readonly historyFile: string | undefined;
   readonly greeting: readonly string[];
-  readonly signal: AbortSignal;
 }
 
-/** Runs the console on this process's terminal until the person leaves or the signal aborts. */
+/** Runs the lines of a file, or of standard input for `-`, as the console would; gives the exit status. */
+export async function runConsoleScript(file: string, line: ConsoleLine, context: RunContext): Promise<number> {
+  const { output } = context;
+  const notices: Notice[] = [];
+  const feed = new AbortController();
+  void followNotices(context.attachment, (notice) => void notices.push(notice), feed.signal);
+  const printNotices = () => {
+    for (const notice of notices.splice(0)) {
+      for (const text of renderNotice(notice, cardContext(output))) output.out(text);
+    }
+  };
+  try {
+    return await runScript(openScript(file), line, context, printNotices);
+  } finally {
+    feed.abort();
+  }
+}
+
+/** Runs the console on this process's terminal until the person leaves or the context's signal aborts. */
 export async function runConsole(init: ConsoleInit): Promise<void> {
-  const { output } = init;
-  const names = createFleetNames(init.attachment);
+  const { context } = init;
+  const { output, attachment } = context;
+  const names = createFleetNames(attachment);
   const terminal = createInterface({
     input: process.stdin,
     output: process.stdout,
@@ -51,21 +67,24 @@ export async function runConsole(init: ConsoleInit): Promise<void> {
     for (const line of renderNotice(notice, cardContext(output))) output.out(line);
     if (running === undefined) terminal.prompt(true);
   };
-  void followNotices(init.attachment, onNotice, feed.signal);
+  void followNotices(attachment, onNotice, feed.signal);
   terminal.on('history', (history) => keepHistory(init.historyFile, history));
   terminal.on('SIGINT', () => onInterrupt(running, terminal, output));
-  init.signal.addEventListener('abort', () => terminal.close(), { once: true });
+  context.signal.addEventListener('abort', () => terminal.close(), { once: true });
 
   for (const line of init.greeting) output.out(line);
-  void names.refresh(init.signal);
+  void names.refresh(context.signal);
   terminal.prompt();
   try {
     for await (const text of terminal) {
       running = new AbortController();
-      const { ended } = await init.line.run(text, runContext(init, AbortSignal.any([running.signal, init.signal])));
+      const { ended } = await init.line.run(text, {
+        ...context,
+        signal: AbortSignal.any([running.signal, context.signal]),
+      });
       running = undefined;
       if (ended) return;
-      void names.refresh(init.signal);
+      void names.refresh(context.signal);
       terminal.prompt();
     }
   } finally {
@@ -88,11 +107,6 @@ function readHistory(file: string | undefined): string[] {
 
 function keepHistory(file: string | undefined, lines: readonly string[]): void {
   if (file !== undefined) writeFileSync(file, `${lines.slice(0, historyLinesMax).join('\n')}\n`, { mode: 0o600 });
-}
-
-function runContext(init: ConsoleInit, signal: AbortSignal): RunContext {
-  const { attachment, output, speakAs, workFolder } = init;
-  return { attachment, output, nowMs: Date.now, signal, speakAs, workFolder };
 }
 
 function onInterrupt(running: AbortController | undefined, terminal: Interface, output: Output): void {

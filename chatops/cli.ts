@@ -1,0 +1,150 @@
+// Owns the one-shot command line: `parley [options] COMMAND`, and the way into the console. Exit status 0 only for success.
+
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { defaultStateFolder } from '../node/config.ts';
+import { connectControl, controlSocketPath } from '../node/control/client.ts';
+import { systemClock } from '../node/host/clock.ts';
+import { ParleyError, toErrorRecord } from '../protocols/errors.ts';
+import { createAttachment } from './attachment.ts';
+import { createConsoleLine, runShell } from './console-line.ts';
+import { parseWords } from './grammar.ts';
+import { renderCommandHelp, renderHelp } from './help.ts';
+import { printError, type RunContext, runParsed } from './run-command.ts';
+import { createTerminalOutput } from './terminal.ts';
+
+/** A peer that restarts or fails over is back within this time. */
+const patienceMs = 20_000;
+
+interface Options {
+  readonly stateFolder: string;
+  readonly speakAs: string | undefined;
+  readonly workFolder: string | undefined;
+  readonly script: string | undefined;
+  readonly json: boolean;
+  readonly words: readonly string[];
+}
+
+/** Runs the command line and gives the process's exit status. */
+export async function runCli(arguments_: readonly string[]): Promise<number> {
+  const output = createTerminalOutput(process.env);
+  try {
+    const options = readOptions(arguments_);
+    const interrupted = new AbortController();
+    const attachment = createAttachment({
+      sockets: () => [controlSocketPath(options.stateFolder)],
+      patienceMs: options.words[0] === 'console' ? patienceMs : 0,
+    })({ connect: connectControl, clock: systemClock });
+    const context: RunContext = {
+      attachment,
+      output,
+      nowMs: Date.now,
+      signal: interrupted.signal,
+      speakAs: options.speakAs,
+      workFolder: options.workFolder,
+    };
+    if (options.words[0] === 'console') return await openConsole(options, context);
+    process.once('SIGINT', () => interrupted.abort());
+    return await runOnce(options, context);
+  } catch (error) {
+    output.live.clear();
+    return printError(toErrorRecord(error), output);
+  }
+}
+
+async function runOnce(options: Options, context: RunContext): Promise<number> {
+  const parsed = parseWords(options.words);
+  if (parsed.kind === 'command') return await runParsed({ ...parsed, json: parsed.json || options.json }, context);
+  const { output } = context;
+  const lines =
+    parsed.topic === null ? renderHelp(output.paint, [optionsHelp]) : renderCommandHelp(parsed.topic, output.paint);
+  for (const line of lines) output.out(line);
+  return 0;
+}
+
+async function openConsole(options: Options, context: RunContext): Promise<number> {
+  const { runConsole, runConsoleScript } = await import('./console.ts');
+  const input = options.script === undefined && process.stdin.isTTY ? 'inherit' : 'ignore';
+  const line = createConsoleLine({
+    localCommands: [],
+    shell: (command, workFolder) => runShell(command, workFolder, input),
+  });
+  if (options.script !== undefined) return await runConsoleScript(options.script, line, context);
+  await runConsole({
+    context,
+    line,
+    localCommands: [],
+    historyFile: join(options.stateFolder, 'console-history'),
+    greeting: ["'help' lists the commands."],
+  });
+  return 0;
+}
+
+export const optionsHelp: readonly string[] = [
+  'Options',
+  '  --state DIR     state folder of the peer to ask',
+  '  --config FILE   its configuration, where that lies elsewhere',
+  '  --work DIR      your checkout of the project; its changes become the draft',
+  '                  (a checkout that you used before is found from within it)',
+  '  --as NAME       speak as this operator, where the peer allows it',
+  '  --run FILE|-    with console: run its lines instead of a prompt',
+  '  --json          print the answer as one JSON document',
+];
+
+function readOptions(arguments_: readonly string[]): Options {
+  const given = new Map<string, string>();
+  let json = false;
+  let index = 0;
+  const takeOptions = (names: readonly string[]) => {
+    for (; arguments_[index]?.startsWith('-'); index += 1) {
+      const [name = '', inline] = (arguments_[index] ?? '').split(/=(.*)/s, 2);
+      if (name === '--json' && inline === undefined) {
+        json = true;
+        continue;
+      }
+      if (!names.includes(name)) throw unknownOption(name);
+      const value = inline ?? arguments_[++index];
+      if (value === undefined || value === '') throw new ParleyError('usage', `option '${name}' needs a value`);
+      given.set(name, value);
+    }
+  };
+  takeOptions(['--state', '--config', '--work', '--as']);
+  const words = arguments_.slice(index);
+  if (words[0] === 'console') {
+    index += 1;
+    takeOptions(['--state', '--config', '--work', '--as', '--run']);
+    if (index < arguments_.length) throw new ParleyError('usage', `'console' does not take '${arguments_[index]}'`);
+  }
+  const work = given.get('--work');
+  return {
+    stateFolder: stateFolderOf(given.get('--state'), given.get('--config')),
+    speakAs: given.get('--as'),
+    workFolder: work === undefined ? knownWorkFolder(process.cwd()) : resolve(work),
+    script: given.get('--run'),
+    json,
+    words,
+  };
+}
+
+function stateFolderOf(state: string | undefined, config: string | undefined): string {
+  if (state !== undefined) return resolve(state);
+  return config === undefined ? defaultStateFolder() : dirname(resolve(config));
+}
+
+function unknownOption(name: string): ParleyError {
+  return new ParleyError('usage', `no such option: '${name}'`, { hint: "'parley help' lists commands and options." });
+}
+
+/** The checkout around a folder, if the fleet has taken a draft from it before: an unrelated repository must never become one. */
+function knownWorkFolder(folder: string): string | undefined {
+  const top = join(folder, '.git');
+  if (existsSync(top)) return hasDraftReference(top) ? folder : undefined;
+  const parent = dirname(folder);
+  return parent === folder ? undefined : knownWorkFolder(parent);
+}
+
+function hasDraftReference(gitFolder: string): boolean {
+  if (existsSync(join(gitFolder, 'refs/parley/draft'))) return true;
+  const packed = join(gitFolder, 'packed-refs');
+  return existsSync(packed) && readFileSync(packed, 'utf8').includes(' refs/parley/draft\n');
+}
