@@ -49,7 +49,7 @@ export const taskIdSchema = v.pipe(
 export const textSchema = v.pipe(v.string(), v.maxLength(textCharactersMax));
 /** Who acts: `root@host` for a local socket, else an operator's name. */
 export const actorSchema = v.pipe(v.string(), v.maxLength(130), v.regex(/^[A-Za-z0-9_.@-]+$/, 'expected an actor'));
-export const bytesSchema = v.instance(Uint8Array);
+export const bytesSchema = v.custom<Uint8Array>((value) => value instanceof Uint8Array, 'expected bytes');
 /** A multiaddr's text; the mesh parses it. */
 export const addressSchema = v.pipe(v.string(), v.startsWith('/'), v.maxLength(512));
 /** An Ed25519 signature (64 bytes). */

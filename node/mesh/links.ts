@@ -80,12 +80,9 @@ export function createLinks({ self, clock, logger, isMember, joinsOpen }: LinksC
 
   function closed(connection: Connection): void {
     strangers.get(connection)?.();
-    if (strangers.delete(connection)) {
-      host?.peerStore
-        .delete(connection.remotePeer)
-        .catch((error) => logger.debug({ error }, 'cannot forget a stranger'));
-    }
+    strangers.delete(connection);
     const peer = connection.remotePeer.toString();
+    if (!isMember(peer)) forget(connection);
     const links = members.get(peer);
     const link = links?.find((candidate) => candidate.connection === connection);
     if (links === undefined || link === undefined) return;
@@ -138,9 +135,6 @@ export function createLinks({ self, clock, logger, isMember, joinsOpen }: LinksC
       for (const [peer, links] of [...members]) {
         if (isMember(peer)) continue;
         for (const { connection } of links) drop(connection, new Error('no longer a member'));
-        host?.peerStore
-          .delete(peerIdFromString(peer))
-          .catch((error) => logger.debug({ error }, 'cannot forget a peer'));
       }
     },
     drop,

@@ -1,7 +1,7 @@
 // Owns what the mesh tests share: real clocks and chance, a list of members that tests can change, and small meshes on
 // loopback that end with their test.
 
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
 import type { TestContext } from 'node:test';
 import type { Clock, Logger, Mesh } from '../../node/interfaces.ts';
@@ -122,3 +122,31 @@ export async function connection(mesh: Mesh, peer: string, connected: boolean): 
 }
 
 export const within = (timeoutMs = 5_000) => ({ signal: AbortSignal.timeout(timeoutMs) });
+
+/** Seeded chance for fuzzing. The seed comes from PARLEY_SEED or the clock and belongs into every failure's message. */
+export function seededRandom(name: string) {
+  const seed = process.env.PARLEY_SEED ?? String(Date.now());
+  let state = createHash('sha256').update(`${seed} ${name}`).digest();
+  let offset = 0;
+  const word = (): number => {
+    if (offset + 4 > state.byteLength) {
+      state = createHash('sha256').update(state).digest();
+      offset = 0;
+    }
+    offset += 4;
+    return state.readUInt32BE(offset - 4);
+  };
+  return {
+    seedText: `PARLEY_SEED=${seed}`,
+    /** A whole number from 0 up to (not including) the limit. */
+    below: (limit: number) => (limit === 0 ? 0 : word() % limit),
+    bytes: (count: number) => {
+      const bytes = new Uint8Array(count);
+      for (let index = 0; index < count; index += 4) {
+        const value = word();
+        for (let byte = 0; byte < 4 && index + byte < count; byte++) bytes[index + byte] = value >>> (8 * byte);
+      }
+      return bytes;
+    },
+  };
+}
