@@ -216,6 +216,14 @@ export const ledgerStateSchema = v.object({
   nextRaftId: countSchema,
   voters: v.array(countSchema),
   learners: v.array(countSchema),
+  /** The rest of the configuration while a change of voters is under way (joint consensus). */
+  joint: v.nullable(
+    v.object({
+      votersOutgoing: v.array(countSchema),
+      learnersNext: v.array(countSchema),
+      autoLeave: v.boolean(),
+    }),
+  ),
   invites: v.record(hashSchema, inviteSchema),
   draft: v.nullable(draftSchema),
   /** The project's head; null before the first commit. */
@@ -238,11 +246,13 @@ export const snapshotBytesMax = 16 * 1024 * 1024;
 /** The highest ledger level that this release understands. */
 export const ledgerLevelMax = 1;
 export const noticesKeptMax = 200;
-/** Tasks with all their children: a few deploys of the largest fleet. tasksKeptMax counts those without a parent. */
-export const tasksWithChildrenKeptMax = 5_000;
+/** About the bytes of all tasks with their children, a deploy of the largest fleet and more; tasksKeptMax counts those without a parent. */
+export const tasksBytesKeptMax = 4 * 1024 * 1024;
 /** Tasks without a parent that may run at once. */
 export const tasksRunningMax = 200;
 /** Ids of commands kept at most; the oldest leave first. */
 export const commandsKeptMax = 5_000;
 export const ranClosuresMax = 8;
 export const plansKeptMax = 100;
+/** About the bytes of all plan records: their lists of hosts. */
+export const plansBytesKeptMax = 1024 * 1024;

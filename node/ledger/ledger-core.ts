@@ -1,0 +1,141 @@
+// The pure core of the ledger: one committed entry applied to a state gives the next state, the same on every peer. It
+// reads no clock and no chance. An entry that does not hold in the state changes nothing but its command's result.
+
+import type { Configuration } from '../../protocols/consensus-record.ts';
+import { ParleyError, toErrorRecord } from '../../protocols/errors.ts';
+import { decodeEntry, type EntryKind, type LedgerEntry } from '../../protocols/ledger-entries.ts';
+import { type CommandResult, commandsKeptMax, type LedgerState } from '../../protocols/ledger-state.ts';
+import { commandIdKeptMs } from '../../protocols/limits.ts';
+import {
+  buildFailed,
+  buildFinished,
+  buildRequested,
+  buildStarted,
+  deployRequested,
+  evaluationFinished,
+  hostFailed,
+} from './builds-core.ts';
+import { configured, fleetFounded, inviteOpened, memberJoined, memberUpdated } from './members-core.ts';
+import { noticeDelivered } from './notices-core.ts';
+import { deviceReported, orderCancelled, orderGiven } from './orders-core.ts';
+import { approvalGiven, planMade, policyAdopted, rollbackRequested } from './plans-core.ts';
+import { commitIntended, commitRecorded, draftDiscarded, draftStaged, updateRequested } from './project-core.ts';
+import type { Change, EntryMeta, Handler } from './state-core.ts';
+import { taskAborted, taskFinished, taskRetried } from './task-commands-core.ts';
+
+/** An entry with its place in the log; `configuration` comes with entries of that type. */
+export interface EntryAt {
+  readonly index: number;
+  readonly term: number;
+  readonly chainHash: string;
+  readonly type: 'normal' | 'configuration';
+  readonly data: Uint8Array;
+  readonly configuration?: Configuration | undefined;
+}
+
+export interface Applied {
+  readonly state: LedgerState;
+  /** What the entry came to; undefined for configurations, empty entries, unknown kinds and entries nobody can read. */
+  readonly result?: CommandResult;
+  readonly entry?: LedgerEntry;
+  /** A mistake of ours while applying: the entry is refused with the code `internal`, on all peers alike. */
+  readonly bug?: unknown;
+}
+
+const levelRaised: Handler<'level-raised'> = (state, body) => ({
+  state: { ...state, level: Math.max(state.level, body.level) },
+});
+
+const handlers: { readonly [K in EntryKind]: Handler<K> } = {
+  'fleet-founded': fleetFounded,
+  'invite-opened': inviteOpened,
+  'member-joined': memberJoined,
+  'member-updated': memberUpdated,
+  'draft-staged': draftStaged,
+  'draft-discarded': draftDiscarded,
+  'commit-intended': commitIntended,
+  'commit-recorded': commitRecorded,
+  'update-requested': updateRequested,
+  'build-requested': buildRequested,
+  'deploy-requested': deployRequested,
+  'rollback-requested': rollbackRequested,
+  'evaluation-finished': evaluationFinished,
+  'host-failed': hostFailed,
+  'build-started': buildStarted,
+  'build-finished': buildFinished,
+  'build-failed': buildFailed,
+  'plan-made': planMade,
+  'approval-given': approvalGiven,
+  'order-given': orderGiven,
+  'order-cancelled': orderCancelled,
+  'device-reported': deviceReported,
+  'policy-adopted': policyAdopted,
+  'task-finished': taskFinished,
+  'task-aborted': taskAborted,
+  'task-retried': taskRetried,
+  'level-raised': levelRaised,
+  'notice-delivered': noticeDelivered,
+};
+
+/**
+ * Applies the entry that follows the state's index. The given state stays as it is.
+ * @throws Error when the entry does not follow: a bug of the caller.
+ */
+export function applyEntry(state: LedgerState, at: EntryAt): Applied {
+  if (at.index !== state.index + 1) throw new Error(`entry ${at.index} does not follow ${state.index}`);
+  const moved = { ...state, index: at.index, term: at.term, chainHash: at.chainHash };
+  if (at.type === 'configuration') {
+    return { state: at.configuration === undefined ? moved : configured(moved, at.configuration) };
+  }
+  const entry = at.data.byteLength === 0 ? undefined : readEntry(at.data);
+  if (entry === undefined) return { state: moved };
+  const timed = { ...moved, timeMs: Math.max(moved.timeMs, entry.timeMs) };
+  const known = entry.commandId === undefined ? undefined : timed.commands[entry.commandId];
+  if (known !== undefined) return { state: timed, result: known, entry };
+  const { state: next, task, error, bug } = handle(timed, entry, at.index);
+  const result: CommandResult = { index: at.index, atMs: timed.timeMs, task: task ?? null, error: error ?? null };
+  return {
+    state: entry.commandId === undefined ? next : withCommand(next, entry.commandId, result),
+    result,
+    entry,
+    bug,
+  };
+}
+
+/** Nobody can read it: an entry from a newer release, or one that no controller of ours proposes. All peers skip it alike. */
+function readEntry(data: Uint8Array): LedgerEntry | undefined {
+  try {
+    return decodeEntry(data);
+  } catch (error) {
+    if (error instanceof ParleyError) return undefined;
+    throw error;
+  }
+}
+
+function handle(
+  state: LedgerState,
+  entry: LedgerEntry,
+  index: number,
+): Change & { readonly error?: CommandResult['error']; readonly bug?: unknown } {
+  const meta: EntryMeta = { index, actor: entry.actor, commandId: entry.commandId ?? null };
+  const handler = handlers[entry.kind] as (state: LedgerState, body: unknown, meta: EntryMeta) => Change;
+  try {
+    return handler(state, entry.body, meta);
+  } catch (error) {
+    if (error instanceof ParleyError) return { state, error: toErrorRecord(error) };
+    // The text must not depend on the release of Node, since it becomes part of the state.
+    const record = { code: 'internal', message: `applying '${entry.kind}' failed: a bug of Parley`, retryable: false };
+    return { state, error: record, bug: error };
+  }
+}
+
+/** Remembers what a command came to, for as long as it may be asked again. */
+function withCommand(state: LedgerState, id: string, result: CommandResult): LedgerState {
+  const keptFromMs = state.timeMs - commandIdKeptMs;
+  const kept = Object.entries(state.commands).filter(([, each]) => each.atMs >= keptFromMs);
+  if (kept.length >= commandsKeptMax) {
+    kept.sort(([, a], [, b]) => a.index - b.index);
+    kept.splice(0, kept.length - commandsKeptMax + 1);
+  }
+  return { ...state, commands: { ...Object.fromEntries(kept), [id]: result } };
+}

@@ -1,0 +1,178 @@
+// Owns who belongs to the fleet: its foundation, invites, members and their numbers in consensus, and the configuration.
+
+import type { Configuration } from '../../protocols/consensus-record.ts';
+import type { EntryBody, MemberFacts } from '../../protocols/ledger-entries.ts';
+import { memberNamed } from '../../protocols/ledger-rules.ts';
+import type { Invite, LedgerState, Member } from '../../protocols/ledger-state.ts';
+import { invitesMax, membersMax } from '../../protocols/limits.ts';
+import type { Role } from '../../protocols/primitives.ts';
+import { addNotice } from './notices-core.ts';
+import { type Handler, memberOf, refusal } from './state-core.ts';
+
+/** Most voters of a fleet (design §5). */
+const votersMax = 7;
+
+/** The state that entry 1 founds: a fleet of one voter. */
+export function foundedState(
+  body: EntryBody<'fleet-founded'>,
+  at: { readonly fleet: string; readonly chainHash: string; readonly term: number; readonly timeMs: number },
+): LedgerState {
+  const { name, site, roles, ...facts } = body.founder;
+  const founder: Member = {
+    ...withFacts({ name, site, roles: sortedRoles([...roles, 'voter']), raftId: 1, joinedAtMs: at.timeMs }, facts),
+  };
+  return {
+    version: 1,
+    level: body.level,
+    fleet: at.fleet,
+    generation: 0,
+    index: 1,
+    term: at.term,
+    chainHash: at.chainHash,
+    timeMs: at.timeMs,
+    recoveryKey: body.recoveryKey,
+    members: { [founder.peer]: founder },
+    nextRaftId: 2,
+    voters: [1],
+    learners: [],
+    joint: null,
+    invites: {},
+    draft: null,
+    head: null,
+    policy: null,
+    nextTaskNumber: 1,
+    tasks: {},
+    plans: {},
+    orders: {},
+    devices: {},
+    nextNoticeNumber: 1,
+    notices: [],
+    commands: {},
+  };
+}
+
+export const fleetFounded: Handler<'fleet-founded'> = () => {
+  throw refusal('already-founded', 'the fleet is founded already: its first entry stands for ever');
+};
+
+export const inviteOpened: Handler<'invite-opened'> = (state, body) => {
+  if (state.invites[body.secretHash] !== undefined) {
+    throw refusal('invite-exists', 'an invite with this secret exists already', 'Make a new one with a fresh secret.');
+  }
+  if (memberNamed(state, body.name) !== undefined) {
+    throw refusal('name-taken', `a member named '${body.name}' exists already`, 'Invite the peer under another name.');
+  }
+  if (body.expiresAtMs <= state.timeMs) throw refusal('invite-expired', 'the invite would expire before it is opened');
+  const roles = sortedRoles(body.roles);
+  checkRoom(state, roles);
+  const open = Object.values(state.invites).filter((invite) => isOpenInvite(state, invite));
+  if (open.length >= invitesMax) {
+    throw refusal('too-many-invites', `${open.length} invites are open: the limit is ${invitesMax}`, undefined, true);
+  }
+  const invite: Invite = { name: body.name, site: body.site, roles, expiresAtMs: body.expiresAtMs, usedBy: null };
+  const invites = { ...withoutOldInvites(state), [body.secretHash]: invite };
+  return { state: { ...state, invites } };
+};
+
+export function isOpenInvite(state: LedgerState, invite: Invite): boolean {
+  return invite.usedBy === null && invite.expiresAtMs > state.timeMs;
+}
+
+/** Used and expired invites are kept to say why they are refused; the longest expired leave. */
+function withoutOldInvites(state: LedgerState): Record<string, Invite> {
+  const entries = Object.entries(state.invites);
+  if (entries.length < 2 * invitesMax) return state.invites;
+  const closed = entries.filter(([, invite]) => !isOpenInvite(state, invite));
+  closed.sort(([a, left], [b, right]) => left.expiresAtMs - right.expiresAtMs || (a < b ? -1 : 1));
+  const invites = { ...state.invites };
+  for (const [hash] of closed.slice(0, entries.length - 2 * invitesMax + 1)) delete invites[hash];
+  return invites;
+}
+
+export const memberJoined: Handler<'member-joined'> = (state, body) => {
+  const { secretHash, ...facts } = body;
+  const invite = state.invites[secretHash];
+  const member = state.members[facts.peer];
+  if (member !== undefined) {
+    if (invite !== undefined && invite.usedBy !== facts.peer) {
+      throw refusal('already-member', `peer '${facts.peer}' is a member already: '${member.name}'`);
+    }
+    return { state: putMember(state, withFacts(member, facts)) };
+  }
+  if (invite === undefined) throw refusal('invite-unknown', 'the fleet knows no such invite', freshInvite);
+  if (invite.usedBy !== null)
+    throw refusal('invite-used', `the invite for '${invite.name}' was used already`, freshInvite);
+  if (invite.expiresAtMs <= state.timeMs) {
+    const expired = new Date(Math.min(invite.expiresAtMs, 8.64e15)).toISOString();
+    throw refusal('invite-expired', `the invite for '${invite.name}' expired at ${expired}`, freshInvite);
+  }
+  if (memberNamed(state, invite.name) !== undefined) {
+    throw refusal('name-taken', `another peer is named '${invite.name}' already`, freshInvite);
+  }
+  checkRoom(state, invite.roles);
+  const votes = invite.roles.includes('voter');
+  const joined = withFacts(
+    {
+      name: invite.name,
+      site: invite.site,
+      roles: invite.roles,
+      raftId: votes ? state.nextRaftId : 0,
+      joinedAtMs: state.timeMs,
+    },
+    facts,
+  );
+  const next: LedgerState = {
+    ...putMember(state, joined),
+    nextRaftId: state.nextRaftId + (votes ? 1 : 0),
+    invites: { ...state.invites, [secretHash]: { ...invite, usedBy: facts.peer } },
+  };
+  return { state: addNotice(next, 'info', null, `${invite.name} joined at site ${invite.site}`) };
+};
+
+const freshInvite = 'Ask for a new invite and join with its token.';
+
+export const memberUpdated: Handler<'member-updated'> = (state, body) => {
+  return { state: putMember(state, withFacts(memberOf(state, body.peer), body)) };
+};
+
+function checkRoom(state: LedgerState, roles: readonly Role[]): void {
+  const members = Object.values(state.members);
+  if (members.length >= membersMax)
+    throw refusal('fleet-full', `the fleet has ${members.length} members: that is the limit`);
+  const voters = members.filter((member) => member.roles.includes('voter')).length;
+  if (roles.includes('voter') && voters >= votersMax) {
+    throw refusal(
+      'too-many-voters',
+      `the fleet has ${voters} voters: that is the limit`,
+      'Invite the peer without that role.',
+    );
+  }
+}
+
+function putMember(state: LedgerState, member: Member): LedgerState {
+  return { ...state, members: { ...state.members, [member.peer]: member } };
+}
+
+/** A member with the facts that it tells about itself; a builder key counts only with that role. */
+function withFacts(
+  fixed: Pick<Member, 'name' | 'site' | 'roles' | 'raftId' | 'joinedAtMs'>,
+  facts: MemberFacts,
+): Member {
+  const { name, site, roles, raftId, joinedAtMs } = fixed;
+  const { peer, addresses, system, builderKey } = facts;
+  const member = { peer, addresses, system, name, site, roles, raftId, joinedAtMs };
+  return builderKey !== undefined && roles.includes('builder') ? { ...member, builderKey } : member;
+}
+
+function sortedRoles(roles: readonly Role[]): Role[] {
+  return [...new Set(roles)].sort();
+}
+
+/** The voters in force from a configuration entry on. */
+export function configured(state: LedgerState, configuration: Configuration): LedgerState {
+  const { votersOutgoing, learnersNext, autoLeave } = configuration;
+  const voters = [...configuration.voters].sort((a, b) => a - b);
+  const learners = [...configuration.learners].sort((a, b) => a - b);
+  const joint = votersOutgoing.length === 0 ? null : { votersOutgoing, learnersNext, autoLeave };
+  return { ...state, voters, learners, joint };
+}

@@ -1,0 +1,172 @@
+// Owns how the core changes a state: a state that was handed out never changes, so each change makes new records and
+// maps for what it touches and shares the rest. Refusals are thrown and recorded by the caller.
+
+import { ParleyError } from '../../protocols/errors.ts';
+import type { EntryBody, EntryKind } from '../../protocols/ledger-entries.ts';
+import { isOpen } from '../../protocols/ledger-rules.ts';
+import type { LedgerState, Member, Task } from '../../protocols/ledger-state.ts';
+import { textCharactersMax } from '../../protocols/limits.ts';
+
+/** What an entry says besides its body. Its time is the state's `timeMs` by the time a handler sees it. */
+export interface EntryMeta {
+  /** The entry's index; an order's number. */
+  readonly index: number;
+  readonly actor: string;
+  readonly commandId: string | null;
+}
+
+/** What applying came to: the next state and the task that the entry started or acted on. */
+export interface Change {
+  readonly state: LedgerState;
+  readonly task?: string;
+}
+
+/** Applies one kind of entry; throws a ParleyError to refuse it. */
+export type Handler<K extends EntryKind> = (state: LedgerState, body: EntryBody<K>, meta: EntryMeta) => Change;
+
+/** A refusal: recorded as the result of the entry's command, and nothing else changes. */
+export function refusal(code: string, message: string, hint?: string, retryable = false): ParleyError {
+  return new ParleyError(code, cutText(message), hint === undefined ? { retryable } : { hint, retryable });
+}
+
+export function cutText(text: string): string {
+  return text.length <= textCharactersMax ? text : `${text.slice(0, textCharactersMax - 1)}…`;
+}
+
+/** Names for people: the first ten, and how many more there are. */
+export function listNames(names: readonly string[]): string {
+  const shown = names.slice(0, 10).join(', ');
+  return names.length > 10 ? `${shown} and ${names.length - 10} more` : shown;
+}
+
+/** @throws ParleyError `task-unknown`. */
+export function taskOf(state: LedgerState, id: string): Task {
+  const task = state.tasks[id];
+  if (task === undefined) {
+    throw refusal(
+      'task-unknown',
+      `there is no task '${id}'`,
+      'List the tasks with `tasks`; the oldest ended ones leave.',
+    );
+  }
+  return task;
+}
+
+/** @throws ParleyError `task-unknown`, `task-ended`, or `late-result` for a result of an earlier attempt. */
+export function openTaskOf(state: LedgerState, id: string, attempt: number): Task {
+  const task = taskOf(state, id);
+  if (!isOpen(task)) throw refusal('task-ended', `task '${id}' has ended: ${task.outcome}`);
+  if (task.attempt !== attempt) {
+    throw refusal('late-result', `a result for attempt ${attempt} of task '${id}': it is at attempt ${task.attempt}`);
+  }
+  return task;
+}
+
+export function childrenOf(state: LedgerState, task: Task): Task[] {
+  const children: Task[] = [];
+  for (const id of task.children) {
+    const child = state.tasks[id];
+    if (child !== undefined) children.push(child);
+  }
+  return children;
+}
+
+/** Stores new or changed tasks. */
+export function putTasks(state: LedgerState, ...changed: readonly Task[]): LedgerState {
+  const tasks = { ...state.tasks };
+  for (const task of changed) tasks[task.id] = task;
+  return { ...state, tasks };
+}
+
+/** Adds children that the parent does not list yet. */
+export function putChildren(state: LedgerState, parent: Task, changed: readonly Task[]): LedgerState {
+  const known = new Set(parent.children);
+  const added = changed.map((child) => child.id).filter((id) => !known.has(id));
+  return putTasks(state, { ...parent, children: [...parent.children, ...added] }, ...changed);
+}
+
+/** @throws ParleyError `member-unknown`. */
+export function memberOf(state: LedgerState, peer: string): Member {
+  const member = state.members[peer];
+  if (member === undefined) throw refusal('member-unknown', `peer '${peer}' is no member of this fleet`);
+  return member;
+}
+
+/** The device of that name. @throws ParleyError `host-unknown`. */
+export function deviceMember(membersByName: ReadonlyMap<string, Member>, host: string): Member {
+  const member = membersByName.get(host);
+  if (member === undefined || member.roles.includes('monitor')) {
+    const actual = member === undefined ? 'no member has that name' : 'it is only monitored';
+    throw refusal('host-unknown', `cannot deploy to '${host}': ${actual}`, 'See the names with `peers`.');
+  }
+  return member;
+}
+
+export function membersByName(state: LedgerState): Map<string, Member> {
+  return new Map(Object.values(state.members).map((member) => [member.name, member]));
+}
+
+const emptyTask = {
+  status: 'running',
+  outcome: null,
+  reason: null,
+  parent: null,
+  children: [],
+  attempt: 1,
+  startedAtMs: null,
+  endedAtMs: null,
+  revision: null,
+  selector: null,
+  hosts: [],
+  inputs: [],
+  keepGoing: false,
+  commit: null,
+  stage: 'work',
+  evaluation: null,
+  builder: null,
+  plan: null,
+  host: null,
+  drvPath: null,
+  closure: null,
+  manifest: null,
+  order: null,
+  failedUnits: [],
+  simulated: false,
+  abortedBy: null,
+} as const;
+
+/** A child of a task, with its attempt; pending unless `fields` say otherwise. */
+export function newChild(state: LedgerState, parent: Task, fields: Pick<Task, 'id' | 'type'> & Partial<Task>): Task {
+  return {
+    ...emptyTask,
+    children: [],
+    hosts: [],
+    inputs: [],
+    failedUnits: [],
+    status: 'pending',
+    parent: parent.id,
+    actor: parent.actor,
+    commandId: null,
+    attempt: parent.attempt,
+    revision: parent.revision,
+    submittedAtMs: state.timeMs,
+    ...fields,
+  };
+}
+
+/** A task without a parent, running, under the next number. */
+export function newTask(state: LedgerState, meta: EntryMeta, fields: Pick<Task, 'type'> & Partial<Task>): Task {
+  return {
+    ...emptyTask,
+    children: [],
+    hosts: [],
+    inputs: [],
+    failedUnits: [],
+    id: `t${state.nextTaskNumber}`,
+    actor: meta.actor,
+    commandId: meta.commandId,
+    submittedAtMs: state.timeMs,
+    startedAtMs: state.timeMs,
+    ...fields,
+  };
+}
