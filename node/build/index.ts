@@ -1,0 +1,159 @@
+// The build room: evaluates commits, builds and signs closures, refreshes inputs. It runs on peers with the role builder; the
+// controller asks a builder elsewhere through the same interface, over the mesh.
+
+import type {
+  BuildLogLine,
+  BuildProgress,
+  BuildRequest,
+  BuildResult,
+  EvaluateRequest,
+  Evaluation,
+  UpdateRequest,
+  UpdateResult,
+} from '../../protocols/build-job.ts';
+import { hashOf } from '../../protocols/codec.ts';
+import type { Nix } from '../host/index.ts';
+import type { Clock, Logger, ProcessRunner } from '../interfaces.ts';
+import { type BuilderKey, loadBuilderKey } from './builder-key.ts';
+import { createEvaluator } from './evaluate.ts';
+import { createRealiser } from './realisation.ts';
+import { createSharedJobs, type Watcher } from './shared-jobs.ts';
+import { createUpdater } from './update.ts';
+
+export { type BuildClientComponents, createBuildClient } from './client.ts';
+export {
+  type ClosureDifference,
+  type ClosurePath,
+  diffClosures,
+  type PackageChange,
+  splitName,
+} from './closure-diff-core.ts';
+export { serveBuildJobs } from './server.ts';
+
+/** The part of the host room's store that this room uses. */
+export type BuildNix = Pick<
+  Nix,
+  'run' | 'runChecked' | 'requireVersion' | 'pathInfo' | 'missingPaths' | 'readProfile' | 'explain'
+>;
+
+/** The part of the project room that this room uses. */
+export interface BuildProject {
+  ensureRevision(revision: string, options: { readonly signal: AbortSignal }): Promise<void>;
+  ensurePack(pack: string, options: { readonly signal: AbortSignal }): Promise<void>;
+  checkout(treeish: string, folder: string): Promise<void>;
+}
+
+export interface JobOptions {
+  /** Aborting ends the job unless others wait for it too. */
+  readonly signal: AbortSignal;
+  readonly onLog?: ((line: BuildLogLine) => void) | undefined;
+  readonly onProgress?: ((progress: BuildProgress) => void) | undefined;
+}
+
+/** What any builder does, be it this peer or another one. All reject with ParleyError `cancelled` when the signal aborts. */
+export interface BuildJobs {
+  /**
+   * Reads a commit's policy and its hosts' derivations. A host that fails is in the result with its error.
+   * @throws ParleyError `revision-unknown`, `evaluation-failed` (the flake as a whole), `no-hosts`, `nix-missing`, `nix-too-old`.
+   */
+  evaluate(request: EvaluateRequest, options: JobOptions): Promise<Evaluation>;
+  /**
+   * Builds a derivation and signs its closure. Asked for twice at once, it is built once.
+   * @throws ParleyError `build-failed` (the derivation that failed and the end of its log), `disk-full`, `derivation-missing`.
+   */
+  build(request: BuildRequest, options: JobOptions): Promise<BuildResult>;
+  /** Refreshes a tree's inputs. @throws ParleyError `update-failed`, `unknown-input`. */
+  update(request: UpdateRequest, options: JobOptions): Promise<UpdateResult>;
+}
+
+export interface Builder extends BuildJobs {
+  /** `name:base64`; the key is made at the first call. @throws ParleyError `builder-key-damaged`. */
+  publicKey(): Promise<string>;
+  /** Rejects with `nix-missing` or `nix-too-old` where this peer cannot build. */
+  requireNix(): Promise<string>;
+  /** Nix systems that this peer builds for. */
+  readonly systems: readonly string[];
+}
+
+export interface BuilderInit {
+  /** Bare repository of the project. */
+  readonly repositoryFolder: string;
+  /** The signing key; made, mode 0600, where it does not exist. */
+  readonly keyFile: string;
+  /** First part of a new key's name: the peer's name. */
+  readonly keyName: string;
+  /** Garbage-collector roots of what was built. */
+  readonly rootsFolder: string;
+  readonly systems: readonly string[];
+}
+
+export interface BuilderComponents {
+  readonly runner: ProcessRunner;
+  readonly nix: BuildNix;
+  readonly project: BuildProject;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** Creates this peer's own builder. */
+export function createBuilder(init: BuilderInit): (components: BuilderComponents) => Builder {
+  return ({ runner, nix, project, clock, logger }) => {
+    const log = logger.child({ room: 'build' });
+    const evaluations = createSharedJobs<Evaluation>(clock);
+    const builds = createSharedJobs<BuildResult>(clock);
+    const updates = createSharedJobs<UpdateResult>(clock);
+    const evaluator = createEvaluator(init)({ nix, runner });
+    const realise = createRealiser(init)({ nix, key, evaluate: evaluateFetched });
+    const update = createUpdater({ nix, project });
+    let loadedKey: Promise<BuilderKey> | undefined;
+
+    function key(): Promise<BuilderKey> {
+      loadedKey ??= loadBuilderKey(init.keyFile, init.keyName).catch((error: unknown) => {
+        loadedKey = undefined;
+        throw error;
+      });
+      return loadedKey;
+    }
+
+    async function evaluateFetched(request: EvaluateRequest, watcher: Watcher): Promise<Evaluation> {
+      await nix.requireVersion();
+      await project.ensureRevision(request.revision, { signal: watcher.signal });
+      return await evaluator(request, watcher);
+    }
+
+    async function timed<T>(what: string, fields: object, work: () => Promise<T>): Promise<T> {
+      const startedMs = clock.monotonicMs();
+      const tell = (outcome: string) =>
+        log.info({ ...fields, outcome, durationMs: Math.round(clock.monotonicMs() - startedMs) }, what);
+      try {
+        const result = await work();
+        tell('finished');
+        return result;
+      } catch (error) {
+        tell(error instanceof Error ? error.message.slice(0, 200) : 'failed');
+        throw error;
+      }
+    }
+
+    return {
+      systems: init.systems,
+      publicKey: async () => (await key()).publicKey,
+      requireNix: () => nix.requireVersion(),
+      evaluate: (request, options) =>
+        evaluations.run(hashOf(request), options, (watcher) =>
+          timed('evaluation ended', { revision: request.revision }, () => evaluateFetched(request, watcher)),
+        ),
+      build: (request, options) =>
+        builds.run(request.drvPath, options, (watcher) =>
+          timed('build ended', { drvPath: request.drvPath }, async () => {
+            await nix.requireVersion();
+            return await realise(request, watcher);
+          }),
+        ),
+      update: (request, options) =>
+        updates.run(hashOf(request), options, (watcher) =>
+          timed('update ended', { tree: request.tree }, () => update(request, watcher)),
+        ),
+    };
+  };
+}
