@@ -26,6 +26,7 @@ export function renderStatus(view: StatusView, context: CardContext): string[] {
       context.columns,
       paint,
     ),
+    ...troubles(view, context),
     ...missingHosts(view, context),
     ...waiting(view, context),
   ];
@@ -96,8 +97,16 @@ function target(peer: PeerView): Cell {
 function last(peer: PeerView): Cell {
   if (peer.activity !== null) return { text: clean(peer.activity), tone: 'busy' };
   if (peer.outcome === null) return { text: '-', tone: 'dim' };
-  const reason = peer.reason === null ? '' : `: ${clean(peer.reason)}`;
-  return { text: peer.outcome + reason, tone: outcomeTone(peer.outcome) };
+  return { text: peer.outcome, tone: outcomeTone(peer.outcome) };
+}
+
+/** Why hosts are not as ordered: too long for the table. */
+function troubles(view: StatusView, context: CardContext): string[] {
+  const lines = view.peers.flatMap(({ name, outcome, reason }) => {
+    if (outcome === null || outcome === 'succeeded' || reason === null) return [];
+    return wrap(`${name} ${outcome}: ${clean(reason)}`, context.columns - 2).map((line) => `  ${line}`);
+  });
+  return lines.length === 0 ? [] : ['', context.paint('strong', 'Trouble'), ...lines];
 }
 
 function missingHosts(view: StatusView, context: CardContext): string[] {

@@ -11,7 +11,7 @@ import type { ConsoleLine, LocalCommand } from './console-line.ts';
 import { createFleetNames } from './fleet-names.ts';
 import { followNotices } from './notice-feed.ts';
 import type { Output, RunContext } from './run-command.ts';
-import { openScript, runScript } from './script.ts';
+import { readScript, runScript } from './script.ts';
 import { columnsMax } from './words.ts';
 
 const prompt = 'parley> ';
@@ -39,7 +39,7 @@ export async function runConsoleScript(file: string, line: ConsoleLine, context:
     }
   };
   try {
-    return await runScript(openScript(file), line, context, printNotices);
+    return await runScript(readScript(file), line, context, printNotices);
   } finally {
     feed.abort();
   }
