@@ -5,11 +5,11 @@
 import { generateKeyPairFromSeed } from '@libp2p/crypto/keys';
 import { noise } from '@libp2p/noise';
 import { tcp } from '@libp2p/tcp';
-import { webSockets } from '@libp2p/websockets';
 import { multiaddr } from '@multiformats/multiaddr';
 import { createLibp2p, type Libp2p } from 'libp2p';
 import { ParleyError } from '../../protocols/errors.ts';
 import { membersMax } from '../../protocols/limits.ts';
+import { boundedWebSockets } from './bounded-websockets.ts';
 import { boundedYamux } from './bounded-yamux.ts';
 import { type DiscoveryInit, localDiscovery } from './local-discovery.ts';
 
@@ -56,7 +56,7 @@ export async function createHost({ privateKey, listen, announce, discovery, gate
     addresses: { listen: [...listen], appendAnnounce: [...announce] },
     transports: [
       tcp({ dialOpts: { noDelay: true }, listenOpts: { noDelay: true } }),
-      webSockets({ http: { headersTimeout: inboundUpgradeTimeoutMs } }),
+      boundedWebSockets(inboundUpgradeTimeoutMs),
     ],
     connectionEncrypters: [noise()],
     streamMuxers: [boundedYamux()],
