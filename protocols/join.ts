@@ -2,11 +2,12 @@
 // the token's secret and is told which fleet it now belongs to. The ledger keeps only the hash of the secret.
 
 import * as v from 'valibot';
-import { systemSchema } from './ledger-entries.ts';
+import { nixPublicKeySchema, systemSchema } from './ledger-entries.ts';
 import { entryBytesMax } from './limits.ts';
 import {
   addressSchema,
   bytesSchema,
+  countSchema,
   errorRecordSchema,
   hashSchema,
   nameSchema,
@@ -49,11 +50,18 @@ export const joinRequestSchema = v.object({
   /** Where the new peer can be dialled. */
   addresses: addressesSchema,
   system: systemSchema,
+  /** The key that the peer signs with where the invite makes it a builder. */
+  builderKey: nixPublicKeySchema,
 });
 export type JoinRequest = v.InferOutput<typeof joinRequestSchema>;
 
 /** A member to talk to before the ledger is known. */
-export const joinContactSchema = v.object({ peer: peerIdSchema, addresses: addressesSchema });
+export const joinContactSchema = v.object({
+  peer: peerIdSchema,
+  addresses: addressesSchema,
+  /** The voter's number; 0 for a peer that does not vote. */
+  raftId: countSchema,
+});
 export type JoinContact = v.InferOutput<typeof joinContactSchema>;
 
 export const joinGrantSchema = v.object({
@@ -66,6 +74,8 @@ export const joinGrantSchema = v.object({
   name: nameSchema,
   site: siteSchema,
   roles: v.pipe(v.array(roleSchema), v.minLength(1), v.maxLength(4)),
+  /** The number allotted to a voter; 0 for others. */
+  raftId: countSchema,
   /** Voters first. From them the new peer pulls the ledger, which names everybody else. */
   contacts: v.pipe(v.array(joinContactSchema), v.maxLength(64)),
 });

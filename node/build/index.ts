@@ -20,6 +20,7 @@ import { createRealiser } from './realisation.ts';
 import { createSharedJobs, type Watcher } from './shared-jobs.ts';
 import { createUpdater } from './update.ts';
 
+export { type BuilderKey, loadBuilderKey } from './builder-key.ts';
 export { type BuildClientComponents, createBuildClient } from './client.ts';
 export {
   type ClosureDifference,

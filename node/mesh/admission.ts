@@ -29,6 +29,8 @@ export interface JoinApplication {
   readonly secret: Uint8Array;
   readonly addresses: readonly string[];
   readonly system: string;
+  /** Nix public key that it signs with where it becomes a builder. */
+  readonly builderKey: string;
 }
 
 export interface AdmissionComponents {
@@ -47,8 +49,8 @@ export function serveJoins({ mesh, logger, admit }: AdmissionComponents): void {
     try {
       const bytes = await stream.receive({ signal: AbortSignal.timeout(requestTimeoutMs) });
       const request = decode(joinRequestSchema, bytes ?? new Uint8Array(0), joinRequestBytesMax, 'join request');
-      const { secret, addresses, system } = request;
-      const grant = await admit({ peer: stream.peer, secret, addresses, system });
+      const { secret, addresses, system, builderKey } = request;
+      const grant = await admit({ peer: stream.peer, secret, addresses, system, builderKey });
       logger.info({ peer: stream.peer, name: grant.name, site: grant.site }, 'peer joined');
       return { type: 'granted', grant };
     } catch (error) {
@@ -72,6 +74,8 @@ export interface JoinWish {
   readonly addresses: readonly string[];
   /** Its Nix system, such as x86_64-linux. */
   readonly system: string;
+  /** Nix public key (`name:base64`) that this peer signs with if it becomes a builder. */
+  readonly builderKey: string;
   readonly signal: AbortSignal;
 }
 
@@ -80,12 +84,19 @@ export interface JoinWish {
  * @throws ParleyError of the fleet's refusal, `wrong-fleet` when an answer does not fit the token, or `peer-unreachable`
  * (retryable) when nobody answered.
  */
-export async function joinFleet({ token, identity, addresses, system, signal }: JoinWish): Promise<JoinGrant> {
+export async function joinFleet({
+  token,
+  identity,
+  addresses,
+  system,
+  builderKey,
+  signal,
+}: JoinWish): Promise<JoinGrant> {
   const { createHost, dialAddresses, startHost } = await import('./host.ts');
   const allowed = new Set(token.addresses.map(peerOfAddress));
   const gate = { admitsOutbound: (peer: string) => allowed.has(peer), admitsInbound: () => false };
   const host = await createHost({ privateKey: identity.privateKey, listen: [], announce: [], gate });
-  const request = encode({ version: 1, secret: token.secret, addresses: [...addresses], system });
+  const request = encode({ version: 1, secret: token.secret, addresses: [...addresses], system, builderKey });
   const failures: string[] = [];
   try {
     await startHost(host, []);

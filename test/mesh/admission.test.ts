@@ -10,6 +10,7 @@ import { logger, newPeer, type TestPeer, within } from './fixtures.ts';
 
 const genesis = encode({ kind: 'fleet-founded' });
 const fleet = sha256Hex(genesis);
+const builderKey = `web1:${Buffer.alloc(32).toString('base64')}`;
 const newIdentity = () => identityFromSeed(randomBytes(32));
 
 /** A member with an open invite that admits who knows the secret. */
@@ -20,14 +21,14 @@ async function openFleet(t: TestContext): Promise<{ host: TestPeer; token: strin
   serveJoins({
     mesh: host.mesh,
     logger,
-    async admit({ peer, secret, addresses, system }) {
+    async admit({ peer, secret, addresses, system, builderKey: key }) {
       if (!secretHashes.has(sha256Hex(secret)))
         throw new ParleyError('invite-unknown', 'no such invite', { hint: 'Ask.' });
-      assert.deepEqual([addresses, system], [['/ip4/127.0.0.1/tcp/9'], 'x86_64-linux']);
+      assert.deepEqual([addresses, system, key], [['/ip4/127.0.0.1/tcp/9'], 'x86_64-linux', builderKey]);
       admitted.push(peer);
       host.members.set(peer);
-      const contacts = [{ peer: host.mesh.self, addresses: host.mesh.addresses() }];
-      return { fleet, genesis, name: 'web1', site: 'home', roles: ['member'], contacts };
+      const contacts = [{ peer: host.mesh.self, addresses: host.mesh.addresses(), raftId: 1 }];
+      return { fleet, genesis, name: 'web1', site: 'home', roles: ['member'], raftId: 0, contacts };
     },
   });
   host.members.openJoins(true);
@@ -39,7 +40,8 @@ async function openFleet(t: TestContext): Promise<{ host: TestPeer; token: strin
 
 function join(token: JoinToken, identity: Identity) {
   const addresses = ['/ip4/127.0.0.1/tcp/9'];
-  return joinFleet({ token, identity, addresses, system: 'x86_64-linux', signal: AbortSignal.timeout(8_000) });
+  const signal = AbortSignal.timeout(8_000);
+  return joinFleet({ token, identity, addresses, system: 'x86_64-linux', builderKey, signal });
 }
 
 test('joinFleet() gets the grant, also a second time', async (t) => {
@@ -47,7 +49,7 @@ test('joinFleet() gets the grant, also a second time', async (t) => {
   const identity = newIdentity();
   const grant = await join(parseToken(token), identity);
   assert.deepEqual([grant.name, grant.site, grant.roles, grant.fleet], ['web1', 'home', ['member'], fleet]);
-  assert.deepEqual(grant.contacts, [{ peer: host.mesh.self, addresses: host.mesh.addresses() }]);
+  assert.deepEqual(grant.contacts, [{ peer: host.mesh.self, addresses: host.mesh.addresses(), raftId: 1 }]);
   host.members.openJoins(false);
   await join(parseToken(token), identity);
   assert.deepEqual(admitted, [identity.peer, identity.peer]);

@@ -1,0 +1,105 @@
+// Owns the command lines of the peer itself: `run`, `init` and `join`. Parsing only; main.ts acts.
+
+import { parseArgs } from 'node:util';
+import { ParleyError } from '../protocols/errors.ts';
+
+export const usage = `Usage:
+  parley init --name NAME --site SITE [options]   found a fleet of one on this machine
+  parley join TOKEN [options]                     join the fleet that the token names
+  parley run [options]                            run the peer of the state folder
+
+Options:
+  --state DIR            state folder (default: $PARLEY_STATE, /var/lib/parley for root, else ~/.local/state/parley)
+  --config FILE          configuration (default: config.json in the state folder)
+  --listen MULTIADDR     where to listen, repeatable (default: /ip4/0.0.0.0/tcp/4400 and /ip4/0.0.0.0/tcp/4401/ws)
+  --announce MULTIADDR   where others reach this peer, repeatable
+  --discovery mdns|none  how peers of the site are found without an address (default: mdns)
+  --nix-store DIR        a Nix store of this peer's own instead of the machine's
+  --speak-as             let the local socket speak as any operator: for demonstrations only
+  --until-stdin-closes   (run) end when standard input ends
+  --json                 (init, join) print the result as JSON
+  --help
+
+Examples:
+  parley init --name gate --site home --listen /ip4/192.168.1.2/tcp/4400
+  parley join parley1:oWRm… --state /var/lib/parley
+  parley run`;
+
+const options = {
+  state: { type: 'string' },
+  config: { type: 'string' },
+  name: { type: 'string' },
+  site: { type: 'string' },
+  listen: { type: 'string', multiple: true },
+  announce: { type: 'string', multiple: true },
+  discovery: { type: 'string' },
+  'nix-store': { type: 'string' },
+  'speak-as': { type: 'boolean' },
+  'health-settle-ms': { type: 'string' },
+  'log-level': { type: 'string' },
+  'until-stdin-closes': { type: 'boolean' },
+  json: { type: 'boolean' },
+  help: { type: 'boolean', short: 'h' },
+} as const;
+
+const defaultListen = ['/ip4/0.0.0.0/tcp/4400', '/ip4/0.0.0.0/tcp/4401/ws'];
+
+export interface PeerArguments {
+  readonly command: 'run' | 'init' | 'join' | 'help';
+  readonly state: string | undefined;
+  readonly config: string | undefined;
+  readonly name: string;
+  readonly site: string;
+  readonly token: string;
+  /** The content of a new configuration file; checked when it is written. */
+  readonly newConfig: Record<string, unknown>;
+  readonly untilStdinCloses: boolean;
+  readonly json: boolean;
+}
+
+/** @throws ParleyError `usage`, whose hint is how to call the command. */
+export function parsePeerArguments(words: readonly string[]): PeerArguments {
+  try {
+    const { values, positionals } = parseArgs({ args: [...words], options, allowPositionals: true });
+    const [command = 'help', token = '', ...rest] = positionals;
+    if (values.help || command === 'help') return parsed('help', '', values);
+    if (command !== 'run' && command !== 'init' && command !== 'join') throw new Error(`no such command: '${command}'`);
+    const unexpected = command === 'join' ? rest[0] : token;
+    if (unexpected) throw new Error(`unexpected argument: '${unexpected}'`);
+    if (command === 'join' && !token) throw new Error('join needs a token');
+    if (command === 'init' && !(values.name && values.site)) throw new Error('init needs --name and --site');
+    return parsed(command, token, values);
+  } catch (cause) {
+    throw new ParleyError('usage', (cause as Error).message, { hint: usage, cause });
+  }
+}
+
+type Values = ReturnType<typeof parseArgs<{ options: typeof options }>>['values'];
+
+function parsed(command: PeerArguments['command'], token: string, values: Values): PeerArguments {
+  const settle = values['health-settle-ms'];
+  return {
+    command,
+    token,
+    state: values.state,
+    config: values.config,
+    name: values.name ?? '',
+    site: values.site ?? '',
+    newConfig: withoutUndefined({
+      version: 1,
+      listen: values.listen ?? defaultListen,
+      announce: values.announce,
+      discovery: values.discovery,
+      nixStore: values['nix-store'],
+      speakAs: values['speak-as'],
+      healthSettleMs: settle === undefined ? undefined : Number(settle),
+      logLevel: values['log-level'],
+    }),
+    untilStdinCloses: values['until-stdin-closes'] ?? false,
+    json: values.json ?? false,
+  };
+}
+
+function withoutUndefined(record: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined));
+}

@@ -1,0 +1,151 @@
+// Owns how a state folder becomes a peer's: founding a fleet (`init`) or joining one (`join`). Each writes the key first and
+// the membership last, so that a run that was cut off can simply be run again.
+
+import { generateKeyPairSync, randomBytes } from 'node:crypto';
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { arch, platform } from 'node:os';
+import { join } from 'node:path';
+import { check, decode, encode } from '../protocols/codec.ts';
+import { ParleyError } from '../protocols/errors.ts';
+import { type Membership, membershipBytesMax, membershipSchema } from '../protocols/membership.ts';
+import { nameSchema } from '../protocols/primitives.ts';
+import { loadBuilderKey } from './build/index.ts';
+import { type Config, writeConfig } from './config.ts';
+import { createGenesis } from './ledger/index.ts';
+import { createIdentity, type Identity, joinFleet, loadIdentity, parseToken } from './mesh/index.ts';
+import { lockStateFolder } from './store/index.ts';
+
+export const identityFileOf = (stateFolder: string): string => join(stateFolder, 'identity.key');
+export const builderKeyFileOf = (stateFolder: string): string => join(stateFolder, 'builder.key');
+const membershipFileOf = (stateFolder: string): string => join(stateFolder, 'membership.cbor');
+
+export interface Enrolled {
+  readonly peer: string;
+  readonly membership: Membership;
+  /** Where the fleet's recovery key was written; only after founding. */
+  readonly recoveryKeyFile?: string;
+}
+
+/** This machine as Nix names it. @throws ParleyError `system-unknown`. */
+export function nixSystem(): string {
+  const machine = { x64: 'x86_64', arm64: 'aarch64' }[arch() as string];
+  const kernel = { linux: 'linux', darwin: 'darwin' }[platform() as string];
+  if (machine && kernel) return `${machine}-${kernel}`;
+  throw new ParleyError('system-unknown', `Parley does not run on ${arch()} ${platform()}`);
+}
+
+/** Founds a fleet of one: voter, builder and member at once. @throws ParleyError `config-exists`, `malformed` for a bad name. */
+export async function foundFleet(init: {
+  readonly stateFolder: string;
+  readonly config: Config;
+  readonly name: string;
+  readonly site: string;
+  readonly nowMs: number;
+}): Promise<Enrolled> {
+  const name = check(nameSchema, init.name, `the name '${init.name}'`);
+  const site = check(nameSchema, init.site, `the site '${init.site}'`);
+  return prepare(init.stateFolder, init.config, name, async (identity, builderKey) => {
+    const recovery = generateKeyPairSync('ed25519');
+    const recoveryKeyFile = join(init.stateFolder, 'recovery.key');
+    await writeFile(recoveryKeyFile, recovery.privateKey.export({ type: 'pkcs8', format: 'pem' }), { mode: 0o600 });
+    const roles: Membership['roles'] = ['member', 'voter', 'builder'];
+    const addresses = dialable(init.config);
+    const founder = { peer: identity.peer, addresses, system: nixSystem(), builderKey, name, site, roles };
+    const recoveryKey = recovery.publicKey.export({ type: 'spki', format: 'der' }).toString('base64');
+    const genesis = createGenesis({ founder, recoveryKey, nonce: randomBytes(16), timeMs: init.nowMs });
+    const membership: Membership = {
+      version: 1,
+      fleet: genesis.fleet,
+      genesis: genesis.bytes,
+      name,
+      site,
+      roles,
+      raftId: 1,
+      contacts: [],
+    };
+    await writeMembership(init.stateFolder, membership);
+    return { peer: identity.peer, membership, recoveryKeyFile };
+  });
+}
+
+/** Joins the fleet that a token names. @throws ParleyError of the token or the fleet's refusal. */
+export async function enrol(init: {
+  readonly stateFolder: string;
+  readonly config: Config;
+  readonly token: string;
+  readonly signal: AbortSignal;
+}): Promise<Enrolled> {
+  const token = parseToken(init.token);
+  return prepare(init.stateFolder, init.config, 'builder', async (identity, builderKey) => {
+    const addresses = dialable(init.config);
+    const grant = await joinFleet({ token, identity, addresses, system: nixSystem(), builderKey, signal: init.signal });
+    const membership = { version: 1, ...grant } as const;
+    await writeMembership(init.stateFolder, membership);
+    return { peer: identity.peer, membership };
+  });
+}
+
+/** @throws ParleyError `not-enrolled`, `malformed`. */
+export async function loadMembership(stateFolder: string): Promise<Membership> {
+  const file = membershipFileOf(stateFolder);
+  let bytes: Uint8Array;
+  try {
+    bytes = await readFile(file);
+  } catch (cause) {
+    throw new ParleyError(
+      'not-enrolled',
+      `'${stateFolder}' belongs to no peer of a fleet: ${(cause as Error).message}`,
+      {
+        hint: 'Run `parley init` to found a fleet on this machine, or `parley join TOKEN` to join one.',
+        cause,
+      },
+    );
+  }
+  return decode(membershipSchema, bytes, membershipBytesMax, `membership '${file}'`);
+}
+
+/** Runs one enrolment alone on the state folder, with the keys at hand; a second enrolment of a folder is refused. */
+async function prepare(
+  stateFolder: string,
+  config: Config,
+  keyName: string,
+  work: (identity: Identity, builderKey: string) => Promise<Enrolled>,
+): Promise<Enrolled> {
+  await mkdir(stateFolder, { recursive: true, mode: 0o700 });
+  const lock = await lockStateFolder(stateFolder);
+  try {
+    const membership = await loadMembership(stateFolder).catch(() => undefined);
+    if (membership) {
+      throw new ParleyError(
+        'already-enrolled',
+        `'${stateFolder}' is the peer '${membership.name}' of a fleet already`,
+        {
+          hint: 'Run `parley run` to start it, or choose another folder with --state.',
+        },
+      );
+    }
+    const identityFile = identityFileOf(stateFolder);
+    const identity = await loadIdentity(identityFile).catch((error: ParleyError) => {
+      if (error.code !== 'identity-missing') throw error;
+      return createIdentity(identityFile);
+    });
+    const { publicKey } = await loadBuilderKey(builderKeyFileOf(stateFolder), keyName);
+    await writeConfig(join(stateFolder, 'config.json'), config);
+    return await work(identity, publicKey);
+  } finally {
+    await lock.release();
+  }
+}
+
+/** Addresses with a fixed port, for others to dial; the mesh tells them the rest when it connects. */
+function dialable(config: Config): string[] {
+  return [...config.announce, ...config.listen].filter(
+    (address) => !/\/tcp\/0(\/|$)|\/ip4\/0\.0\.0\.0\/|\/ip6\/::\//.test(address),
+  );
+}
+
+async function writeMembership(stateFolder: string, membership: Membership): Promise<void> {
+  const file = membershipFileOf(stateFolder);
+  await writeFile(`${file}.new`, encode(membership), { mode: 0o600, flush: true });
+  await rename(`${file}.new`, file);
+}

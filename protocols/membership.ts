@@ -1,0 +1,15 @@
+// Owns the record that makes a state folder a member's: what `init` or `join` was told, so that the peer can start before
+// it has seen the ledger. From then on the ledger's word counts.
+
+import * as v from 'valibot';
+import { joinContactSchema, joinGrantSchema } from './join.ts';
+
+export const membershipSchema = v.object({
+  version: v.literal(1),
+  ...joinGrantSchema.entries,
+  contacts: v.pipe(v.array(joinContactSchema), v.maxLength(64)),
+});
+/** `genesis` holds the fleet's first entry; `contacts` are the members to ask before the ledger names everybody. */
+export type Membership = v.InferOutput<typeof membershipSchema>;
+
+export const membershipBytesMax = 256 * 1024;
