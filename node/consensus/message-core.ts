@@ -95,8 +95,10 @@ export const isLocalType = (type: MessageType): boolean => localTypes.has(type);
 export const isResponseType = (type: MessageType): boolean => responseTypes.has(type);
 export const isStorageThread = (raftId: number): boolean => raftId === appendThread || raftId === applyThread;
 
-/** What an entry weighs against message and apply limits: its data and a flat cost for the rest. */
-export const entryBytes = (entry: RaftEntry): number => entry.data.byteLength + 16;
+const entryOverheadBytes = 64;
+
+/** What an entry weighs against message and apply limits: its data and a flat cost for the rest, as encoded at most. */
+export const entryBytes = (entry: RaftEntry): number => entry.data.byteLength + entryOverheadBytes;
 
 export function entriesBytes(entries: readonly RaftEntry[]): number {
   return entries.reduce((sum, entry) => sum + entryBytes(entry), 0);

@@ -1,0 +1,320 @@
+// Owns the loop around the core: ticks and messages go in; writes, messages and applied entries come out. It performs the
+// duties that raw-node-core.ts lists, in asynchronous mode, so that a slow disk or state machine never delays a heartbeat.
+
+import type { SnapshotMetadata } from '../../protocols/consensus-record.ts';
+import { type ErrorRecord, ParleyError, toErrorRecord } from '../../protocols/errors.ts';
+import type { Clock, Logger, Mesh, RandomBytes } from '../interfaces.ts';
+import { AppendThread } from './append-thread.ts';
+import { ApplyThread } from './apply-thread.ts';
+import { damaged, type LogStore } from './log-store.ts';
+import { appendThread, applyThread, type Message, nobody } from './message-core.ts';
+import { type MemberDirectory, MessageLinks } from './message-links.ts';
+import type { RaftOptions } from './raft-core.ts';
+import { RawNode, type Ready } from './raw-node-core.ts';
+import { SnapshotLinks } from './snapshot-links.ts';
+import type { SnapshotShelf } from './snapshot-shelf.ts';
+import type { StateMachine } from './types.ts';
+import { Proposals, Reads } from './waiters.ts';
+
+/** Bytes of entries in one append message: keeps a frame well below messageBytesMax. */
+const appendBytesMax = 256 * 1024;
+/** Bytes of entries in the state machine's hands. */
+const applyBytesMax = 1024 * 1024;
+/** Payload bytes that a leader takes before they are committed. */
+const uncommittedBytesMax = 8 * 1024 * 1024;
+const inflightMessagesMax = 64;
+const inflightBytesMax = 4 * 1024 * 1024;
+/** Election times after which a deposed leader's callers are told that the outcome is unknown. */
+const patienceElections = 4;
+
+type Part = 'log' | 'state machine' | 'core';
+
+export interface EngineInit {
+  readonly raftId: number;
+  readonly heartbeatMs: number;
+  readonly electionMinMs: number;
+}
+
+export interface EngineComponents {
+  readonly mesh: Pick<Mesh, 'self' | 'open' | 'handle' | 'onPeerChange'>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly randomBytes: RandomBytes;
+  readonly members: MemberDirectory;
+  readonly stateMachine: StateMachine;
+  readonly store: LogStore;
+  readonly shelf: SnapshotShelf;
+  readonly onRoleChange: () => void;
+}
+
+export class Engine {
+  readonly raw: RawNode;
+  readonly applies: ApplyThread;
+  readonly proposals = new Proposals();
+  readonly reads: Reads;
+  readonly #init: EngineInit;
+  readonly #components: EngineComponents;
+  readonly #electionTicks: number;
+  readonly #appends: AppendThread;
+  readonly #links: MessageLinks;
+  readonly #snapshots: SnapshotLinks;
+  readonly #cancels: (() => void)[] = [];
+  readonly #failures = new Map<Part, ErrorRecord>();
+  #cancelCampaign: (() => void) | undefined;
+  #stopped = false;
+  #pumpDue = false;
+  #ticks = 0;
+  #ticksNotLeading = 0;
+
+  constructor(init: EngineInit, components: EngineComponents) {
+    this.#init = init;
+    this.#components = components;
+    this.#electionTicks = Math.max(2, Math.ceil(init.electionMinMs / init.heartbeatMs));
+    const { raftId } = init;
+    const run = Buffer.from(components.randomBytes(6)).toString('hex');
+    this.reads = new Reads(`${raftId}-${run}`);
+    const deliver = (responses: readonly Message[]): void => {
+      for (const message of responses) this.#dispatch(message);
+    };
+    const watch = (part: Part) => ({
+      onFailure: (error: unknown) => this.#fail(part, error),
+      onRecovery: () => this.#failures.delete(part),
+    });
+    this.applies = new ApplyThread({
+      ...components,
+      onApplied: (entry) => this.proposals.applied(entry),
+      onConfiguration: (entry) => this.act((raw) => raw.applyChange(entry)),
+      deliver: (responses) => {
+        deliver(responses);
+        this.reads.applied(components.stateMachine.appliedIndex());
+      },
+      ...watch('state machine'),
+    });
+    this.raw = new RawNode(this.#raftOptions());
+    const restore = (snapshot: SnapshotMetadata, body: Uint8Array): Promise<void> => this.#restore(snapshot, body);
+    this.#appends = new AppendThread({ ...components, restore, deliver, ...watch('log') });
+    this.#links = new MessageLinks(
+      {
+        raftId,
+        onMessage: (message) => this.#receive(message),
+        onUnreachable: (to) => this.#try((raw) => raw.reportUnreachable(to)),
+      },
+      components,
+    );
+    this.#snapshots = new SnapshotLinks(
+      {
+        raftId,
+        onSnapshot: (message, body) => this.#receiveSnapshot(message, body),
+        onSent: (to, delivered) => this.#try((raw) => raw.reportSnapshot(to, delivered)),
+      },
+      components,
+    );
+  }
+
+  start(): void {
+    const { clock, mesh, members } = this.#components;
+    this.#links.start();
+    this.#snapshots.start();
+    this.#cancels.push(
+      clock.every(this.#init.heartbeatMs, () => this.#tick()),
+      mesh.onPeerChange((peer, connected) => {
+        const { leader } = this.raw.status();
+        if (!connected && leader !== nobody && members.peerOf(leader) === peer) this.#leaderDisconnected(leader);
+      }),
+    );
+    // Alone there is nobody to wait for.
+    const { incoming, outgoing } = this.raw.status().members.voters;
+    if (outgoing.size === 0 && incoming.size === 1 && incoming.has(this.#init.raftId))
+      this.#try((raw) => raw.campaign());
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#cancelCampaign?.();
+    for (const cancel of this.#cancels) cancel();
+    this.#links.stop();
+    this.#snapshots.stop();
+    this.proposals.forget(Number.POSITIVE_INFINITY, 'consensus has stopped');
+    this.reads.stop();
+    await Promise.all([this.#appends.stop(), this.applies.stop()]);
+  }
+
+  /** What keeps this voter from working; undefined when nothing does. */
+  failure(): ErrorRecord | undefined {
+    return this.#failures.values().next().value;
+  }
+
+  /** Calls into the core and sees to what follows. A broken rule of its own stops this voter: it must not guess. */
+  act<Result>(call: (raw: RawNode) => Result): Result {
+    try {
+      return call(this.raw);
+    } catch (error) {
+      this.#halt(error);
+      throw error;
+    } finally {
+      this.#schedulePump();
+    }
+  }
+
+  /** act() for calls that nobody waits for. */
+  #try(call: (raw: RawNode) => void): void {
+    if (this.#stopped || this.#failures.has('core')) return;
+    try {
+      this.act(call);
+    } catch (error) {
+      this.#components.logger.debug({ err: error }, 'consensus could not take its input');
+    }
+  }
+
+  #raftOptions(): RaftOptions {
+    const { store, stateMachine, randomBytes } = this.#components;
+    const applied = stateMachine.appliedIndex();
+    assertStateFitsLog(applied, store);
+    const hardState = store.hardState();
+    return {
+      raftId: this.#init.raftId,
+      electionTicks: this.#electionTicks,
+      heartbeatTicks: 1,
+      stable: store.log,
+      // What was applied was committed, whatever the last batch knew.
+      hardState: { ...hardState, commit: Math.max(hardState.commit, applied) },
+      configuration: this.applies.configurationAt(applied),
+      applied,
+      random: (below) => new DataView(Uint8Array.from(randomBytes(4)).buffer).getUint32(0) % below,
+      asyncStorageWrites: true,
+      messageBytesMax: appendBytesMax,
+      applyBytesMax,
+      uncommittedBytesMax,
+      inflightMessagesMax,
+      inflightBytesMax,
+      checkQuorum: true,
+      preVote: true,
+      readMode: 'safe',
+      validateChanges: true,
+      stepDownOnRemoval: true,
+    };
+  }
+
+  #tick(): void {
+    // A voter that cannot write or apply neither leads nor stands for election: others can.
+    if (this.failure() !== undefined) return;
+    this.#ticks += 1;
+    this.#try((raw) => {
+      raw.tick();
+      if (this.#ticks % this.#electionTicks !== 0) return;
+      for (const context of this.reads.unanswered()) raw.readIndex(context);
+    });
+    this.#ticksNotLeading = this.raw.status().role === 'leader' ? 0 : this.#ticksNotLeading + 1;
+    if (this.#ticksNotLeading === patienceElections * this.#electionTicks) {
+      this.proposals.forget(Number.POSITIVE_INFINITY, 'this peer does not lead any more and has not heard of it since');
+    }
+  }
+
+  #leaderDisconnected(leader: number): void {
+    const { clock, randomBytes, logger } = this.#components;
+    logger.info({ leader }, 'lost the connection to the leader');
+    this.#try((raw) => raw.forgetLeader());
+    // A small random delay, so that not everybody who lost the leader stands at once and the vote is split.
+    const delayMs = ((randomBytes(1)[0] ?? 0) / 256) * (this.#init.heartbeatMs / 2);
+    this.#cancelCampaign?.();
+    this.#cancelCampaign = clock.after(delayMs, () => {
+      const { role, leader: current } = this.raw.status();
+      if (role === 'follower' && current === nobody && this.failure() === undefined) this.#try((raw) => raw.campaign());
+    });
+  }
+
+  #receive(message: Message): void {
+    const last = this.raw.lastIndex();
+    const { type, from, commit, index, reject } = message;
+    if ((type === 'heartbeat' && commit > last) || (type === 'append-response' && !reject && index > last)) {
+      // One of us has lost something that was acknowledged. Neither can act on it.
+      this.#components.logger.error(
+        { from, type, commit, index, last },
+        'a voter speaks of entries that this log lacks',
+      );
+      return;
+    }
+    this.#try((raw) => raw.step(message));
+  }
+
+  #receiveSnapshot(message: Message, body: Uint8Array): void {
+    this.#appends.receive(message.snapshot?.index ?? 0, body, () => {
+      this.#receive(message);
+      this.#pump();
+    });
+  }
+
+  #schedulePump(): void {
+    if (this.#pumpDue) return;
+    this.#pumpDue = true;
+    queueMicrotask(() => this.#pump());
+  }
+
+  #pump(): void {
+    this.#pumpDue = false;
+    try {
+      while (!this.#stopped && !this.#failures.has('core') && this.raw.hasReady()) this.#handle(this.raw.ready());
+    } catch (error) {
+      this.#halt(error);
+    }
+  }
+
+  #handle(ready: Ready): void {
+    for (const { context, index } of ready.readStates) this.reads.confirmed(context, index);
+    if (ready.readStates.length > 0) this.reads.applied(this.#components.stateMachine.appliedIndex());
+    for (const message of ready.messages) this.#dispatch(message);
+    if (ready.softState) this.#components.onRoleChange();
+  }
+
+  #dispatch(message: Message): void {
+    if (message.to === appendThread) this.#appends.push(message);
+    else if (message.to === applyThread) this.applies.push(message);
+    else if (message.to === this.#init.raftId) this.#try((raw) => raw.step(message));
+    else if (message.type === 'snapshot') this.#sendSnapshot(message);
+    else this.#links.send(message);
+  }
+
+  #sendSnapshot(message: Message): void {
+    const prepared = this.#components.shelf.prepared();
+    const isPrepared = prepared !== undefined && prepared.metadata.index === message.snapshot?.index;
+    if (isPrepared) this.#snapshots.send(message, prepared.metadata, prepared.data);
+    else queueMicrotask(() => this.#try((raw) => raw.reportSnapshot(message.to, false)));
+  }
+
+  async #restore(snapshot: SnapshotMetadata, body: Uint8Array): Promise<void> {
+    await this.applies.restore(snapshot, body);
+    this.proposals.forget(snapshot.index, 'it was overtaken by a snapshot');
+    this.reads.applied(snapshot.index);
+  }
+
+  #fail(part: Part, error: unknown): void {
+    if (this.#stopped) return;
+    if (!this.#failures.has(part)) this.#components.logger.error({ part, err: error }, 'consensus is held up');
+    this.#failures.set(part, toErrorRecord(error));
+  }
+
+  #halt(error: unknown): void {
+    if (this.#failures.has('core')) return;
+    this.#components.logger.error({ err: error }, 'consensus has stopped: a rule of its own is broken');
+    this.#failures.set('core', toErrorRecord(error));
+    this.#links.stop();
+    this.proposals.forget(Number.POSITIVE_INFINITY, 'consensus has stopped');
+    this.#components.onRoleChange();
+  }
+}
+
+function assertStateFitsLog(applied: number, store: LogStore): void {
+  const { index } = store.base();
+  if (applied < index) {
+    throw new ParleyError(
+      'state-behind-log',
+      `cannot start: the state ends at ${applied}, the log starts after ${index}`,
+      {
+        hint: 'The state was lost or is older than the log. Remove this voter and let it join anew.',
+      },
+    );
+  }
+  if (applied > store.log.lastIndex()) {
+    throw damaged(`it ends at index ${store.log.lastIndex()} and the state holds index ${applied} already`);
+  }
+}

@@ -1,0 +1,325 @@
+// Owns the log on disk: one synced batch for each group of writes, holding entries, what they replace, and the tail (term,
+// vote and the log's end). Opening verifies the hash chain from the snapshot to the tail: LevelDB may open without an
+// error and lack acknowledged batches, and a voter that forgot them must not vote.
+
+import { decode, encode, sha256Hex } from '../../protocols/codec.ts';
+import * as records from '../../protocols/consensus-record.ts';
+import { ParleyError } from '../../protocols/errors.ts';
+import { messageBytesMax } from '../../protocols/limits.ts';
+import type { KeyValueStore, StoreOperation } from '../interfaces.ts';
+import { LogWindow } from './log-window-core.ts';
+import { type HardState, invariant } from './message-core.ts';
+
+/** An entry and the hash that ties it to all before it. */
+export interface ChainedEntry extends records.RaftEntry {
+  readonly chainHash: string;
+}
+
+/** What one group of storage messages changes. */
+export interface LogWrite {
+  readonly hardState: HardState;
+  readonly entries: readonly records.RaftEntry[];
+  /** Replaces the whole log; comes without entries. */
+  readonly snapshot?: ReceivedSnapshot;
+}
+
+interface ReceivedSnapshot {
+  readonly metadata: records.SnapshotMetadata;
+  readonly body: Uint8Array;
+}
+
+const tailKey = 'tail';
+const snapshotKey = 'snapshot';
+const entryPrefix = 'entry/';
+const bodyPrefix = 'snapshot-body/';
+/** Entries read at once while opening. */
+const pageEntries = 1_000;
+const recordBytesMax = messageBytesMax;
+const noBodyHash = sha256Hex('');
+
+const entryKey = (index: number): string => `${entryPrefix}${String(index).padStart(16, '0')}`;
+const bodyKey = (part: number): string => `${bodyPrefix}${String(part).padStart(4, '0')}`;
+
+/**
+ * Gives a new voter its first state: a log that starts after `base`. Does nothing when the same base is there already.
+ * @throws ParleyError `already-bootstrapped` when the store belongs to another log.
+ */
+export async function bootstrapLog(store: KeyValueStore, base: records.SnapshotMetadata): Promise<void> {
+  const found = await readSealed(store, snapshotKey, records.snapshotRecordSchema);
+  if (found) {
+    if (found.index >= base.index) return;
+    throw new ParleyError(
+      'already-bootstrapped',
+      `cannot bootstrap the log at index ${base.index}: the store holds a log that starts at index ${found.index}`,
+      { hint: 'Start with the log that is there, or use an empty state folder.' },
+    );
+  }
+  const tail = {
+    batch: 0,
+    term: base.term,
+    vote: 0,
+    commit: base.index,
+    lastIndex: base.index,
+    lastHash: base.chainHash,
+  };
+  await store.batch([putSnapshot(base, 0, noBodyHash), putTail(tail)], { sync: true });
+}
+
+/**
+ * Opens and verifies the log. `snapshotToSend` answers for the newest snapshot of the state machine that can be sent.
+ * @throws ParleyError `not-bootstrapped`, or `damaged-log` when something that was written is missing or altered.
+ */
+export async function openLogStore(
+  store: KeyValueStore,
+  snapshotToSend: () => records.SnapshotMetadata | undefined,
+): Promise<LogStore> {
+  const snapshot = await readSealed(store, snapshotKey, records.snapshotRecordSchema);
+  const tail = await readSealed(store, tailKey, records.tailRecordSchema);
+  if (!snapshot && !tail) {
+    throw new ParleyError('not-bootstrapped', 'cannot open the log: the store is empty', {
+      hint: 'Found a fleet with `parley init` or join one.',
+    });
+  }
+  if (!snapshot || !tail) throw damaged(`the record '${snapshot ? tailKey : snapshotKey}' is missing`);
+  const log = new LogWindow<ChainedEntry>(snapshot, snapshotToSend);
+  log.append(await readEntries(store, snapshot));
+  const last = log.entry(log.lastIndex())?.chainHash ?? snapshot.chainHash;
+  if (log.lastIndex() !== tail.lastIndex || last !== tail.lastHash) {
+    throw damaged(`it ends at index ${log.lastIndex()} and its last batch ended at index ${tail.lastIndex}`);
+  }
+  if (tail.commit > tail.lastIndex) throw damaged(`its commit index ${tail.commit} lies after its end`);
+  return new LogStore(store, log, snapshot, tail);
+}
+
+export class LogStore {
+  /** The log in memory, as it is on disk. */
+  readonly log: LogWindow<ChainedEntry>;
+  readonly #store: KeyValueStore;
+  #base: records.SnapshotMetadata;
+  #bodyParts: number;
+  #bodyHash: string;
+  #batch: number;
+  #hardState: HardState;
+  #turn: Promise<unknown> = Promise.resolve();
+
+  /** Takes records that openLogStore() has verified. */
+  constructor(
+    store: KeyValueStore,
+    log: LogWindow<ChainedEntry>,
+    snapshot: records.SnapshotRecord,
+    tail: records.TailRecord,
+  ) {
+    this.#store = store;
+    this.log = log;
+    this.#base = metadataOf(snapshot);
+    this.#bodyParts = snapshot.parts;
+    this.#bodyHash = snapshot.bodyHash;
+    this.#batch = tail.batch;
+    this.#hardState = { term: tail.term, vote: tail.vote, commit: Math.max(tail.commit, snapshot.index) };
+  }
+
+  /** Where the log starts. */
+  base(): records.SnapshotMetadata {
+    return this.#base;
+  }
+
+  /** As on disk, except that the commit index may be ahead: it is written with the next batch. */
+  hardState(): HardState {
+    return this.#hardState;
+  }
+
+  /** The chain hash at an index from the base to the end. */
+  chainHash(index: number): string | undefined {
+    return index === this.#base.index ? this.#base.chainHash : this.log.entry(index)?.chainHash;
+  }
+
+  /** Takes a new commit index without writing: losing it costs nothing, since it is learned again. */
+  noteCommit(commit: number): void {
+    this.#hardState = { ...this.#hardState, commit: Math.max(commit, this.#hardState.commit) };
+  }
+
+  /** Writes and syncs; what it says may be acknowledged afterwards. May be tried again with the same argument. */
+  write(work: LogWrite): Promise<void> {
+    return this.#serialised(() => (work.snapshot ? this.#replace(work, work.snapshot) : this.#append(work)));
+  }
+
+  /** Drops entries up to the new base's index, which the state machine holds durably. */
+  compact(base: records.SnapshotMetadata): Promise<void> {
+    return this.#serialised(async () => {
+      if (base.index <= this.#base.index) return;
+      const dropped = this.#deletions(this.log.firstIndex(), base.index);
+      await this.#store.batch([putSnapshot(base, this.#bodyParts, this.#bodyHash), ...dropped], { sync: true });
+      this.#base = base;
+      this.log.compact(base.index);
+    });
+  }
+
+  /** The body of a received snapshot that may not have been restored; undefined when there is none. */
+  async pendingBody(): Promise<Uint8Array | undefined> {
+    if (this.#bodyParts === 0) return undefined;
+    const pairs = await this.#store.range({ gte: bodyPrefix, lt: `${bodyPrefix}~`, limit: this.#bodyParts + 1 });
+    const body = new Uint8Array(Buffer.concat(pairs.map(([, value]) => value)));
+    if (pairs.length !== this.#bodyParts || sha256Hex(body) !== this.#bodyHash) {
+      throw damaged('the snapshot that was received is not whole');
+    }
+    return body;
+  }
+
+  /** The pending body has been restored and can go. */
+  dropPendingBody(): Promise<void> {
+    return this.#serialised(async () => {
+      const dropped = Array.from({ length: this.#bodyParts }, (_, part) => ({
+        type: 'del' as const,
+        key: bodyKey(part),
+      }));
+      await this.#store.batch([putSnapshot(this.#base, 0, noBodyHash), ...dropped], { sync: true });
+      this.#bodyParts = 0;
+      this.#bodyHash = noBodyHash;
+    });
+  }
+
+  async #append({ entries, hardState }: LogWrite): Promise<void> {
+    const first = entries[0];
+    const before = this.chainHash((first?.index ?? this.log.lastIndex() + 1) - 1);
+    invariant(before !== undefined, 'entries follow on the log without a gap');
+    const chained = chainEntries(before, entries);
+    const last = chained.at(-1) ?? { index: this.log.lastIndex(), chainHash: before };
+    const cut = first ? this.#deletions(last.index + 1, this.log.lastIndex()) : [];
+    await this.#commit([...cut, ...putEntries(before, chained)], hardState, last);
+    this.log.append(chained);
+  }
+
+  async #replace({ hardState }: LogWrite, { metadata, body }: ReceivedSnapshot): Promise<void> {
+    const parts = partsOf(body).map((value, part) => ({ type: 'put' as const, key: bodyKey(part), value }));
+    const bodyHash = sha256Hex(body);
+    const cut = this.#deletions(this.log.firstIndex(), this.log.lastIndex());
+    await this.#commit([...cut, ...parts, putSnapshot(metadata, parts.length, bodyHash)], hardState, metadata);
+    this.#base = metadata;
+    this.#bodyParts = parts.length;
+    this.#bodyHash = bodyHash;
+    this.log.reset(metadata);
+  }
+
+  /** One synced batch that leaves the log ending at `last`. */
+  async #commit(
+    operations: readonly StoreOperation[],
+    stated: HardState,
+    last: { readonly index: number; readonly chainHash: string },
+  ): Promise<void> {
+    const hardState = { ...stated, commit: Math.max(stated.commit, this.#hardState.commit) };
+    const commit = Math.min(hardState.commit, last.index);
+    const batch = this.#batch + 1;
+    const tail = { ...hardState, commit, batch, lastIndex: last.index, lastHash: last.chainHash };
+    await this.#store.batch([...operations, putTail(tail)], { sync: true });
+    // The witness outside the database is synced here, before anybody hears of the batch.
+    this.#batch = batch;
+    this.#hardState = hardState;
+  }
+
+  #deletions(from: number, to: number): StoreOperation[] {
+    const count = Math.max(to - from + 1, 0);
+    return Array.from({ length: count }, (_, offset) => ({ type: 'del', key: entryKey(from + offset) }));
+  }
+
+  /** One change at a time: each is computed from what the one before left. */
+  #serialised<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#turn.then(work);
+    this.#turn = done.catch(() => undefined);
+    return done;
+  }
+}
+
+function metadataOf({ index, term, chainHash, configuration }: records.SnapshotMetadata): records.SnapshotMetadata {
+  return { index, term, chainHash, configuration };
+}
+
+function putEntries(before: string, entries: readonly ChainedEntry[]): StoreOperation[] {
+  let previous = before;
+  return entries.map((entry) => {
+    const value = encode({ version: 1, ...entry, previous });
+    previous = entry.chainHash;
+    return { type: 'put', key: entryKey(entry.index), value };
+  });
+}
+
+function chainEntries(start: string, entries: readonly records.RaftEntry[]): ChainedEntry[] {
+  let previous = start;
+  return entries.map(({ index, term, type, data }) => {
+    const chainHash = records.entryChainHash(previous, { index, term, type, data });
+    previous = chainHash;
+    return { index, term, type, data, chainHash };
+  });
+}
+
+async function readEntries(store: KeyValueStore, base: records.SnapshotMetadata): Promise<ChainedEntry[]> {
+  const entries: ChainedEntry[] = [];
+  let previous = base.chainHash;
+  let next = base.index + 1;
+  let from = entryPrefix;
+  for (;;) {
+    const page = await store.range({ gte: from, lt: `${entryPrefix}~`, limit: pageEntries });
+    for (const [key, value] of page) {
+      const record = decodeRecord(records.entryRecordSchema, value, key);
+      if (key !== entryKey(next) || record.index !== next)
+        throw damaged(`the entry ${next} is missing: '${key}' follows`);
+      const { index, term, type, data, chainHash } = record;
+      if (record.previous !== previous || records.entryChainHash(previous, record) !== chainHash) {
+        throw damaged(`the entry ${index} does not fit the hash chain`);
+      }
+      entries.push({ index, term, type, data, chainHash });
+      previous = chainHash;
+      next += 1;
+    }
+    const last = page.at(-1);
+    if (last === undefined || page.length < pageEntries) return entries;
+    from = `${last[0]}\0`;
+  }
+}
+
+function putTail(tail: Omit<records.TailRecord, 'version' | 'seal'>): StoreOperation {
+  return putSealed(tailKey, { version: 1, ...tail });
+}
+
+function putSnapshot(base: records.SnapshotMetadata, parts: number, bodyHash: string): StoreOperation {
+  const { index, term, chainHash, configuration } = base;
+  return putSealed(snapshotKey, { version: 1, index, term, chainHash, configuration, parts, bodyHash });
+}
+
+function putSealed(key: string, record: object): StoreOperation {
+  return { type: 'put', key, value: encode({ ...record, seal: records.sealOf(record) }) };
+}
+
+async function readSealed<T extends { seal: string }>(
+  store: KeyValueStore,
+  key: string,
+  schema: Parameters<typeof decode<T>>[0],
+): Promise<T | undefined> {
+  const bytes = await store.get(key);
+  if (bytes === undefined) return undefined;
+  const record = decodeRecord(schema, bytes, key);
+  if (records.sealOf(record) !== record.seal) throw damaged(`the record '${key}' does not fit its seal`);
+  return record;
+}
+
+function decodeRecord<T>(schema: Parameters<typeof decode<T>>[0], bytes: Uint8Array, key: string): T {
+  try {
+    return decode(schema, bytes, recordBytesMax, `record '${key}'`);
+  } catch (cause) {
+    throw damaged(`the record '${key}' cannot be read`, cause);
+  }
+}
+
+function partsOf(body: Uint8Array): Uint8Array[] {
+  const size = records.snapshotPartBytesMax;
+  return Array.from({ length: Math.ceil(body.byteLength / size) }, (_, part) =>
+    body.subarray(part * size, (part + 1) * size),
+  );
+}
+
+/** The error for a log that is not what was written. */
+export function damaged(what: string, cause?: unknown): ParleyError {
+  return new ParleyError('damaged-log', `cannot use the log of this voter: ${what}`, {
+    hint: 'Do not start this voter with this state again. Remove it and let it join anew, which gives it a new raft id; a fleet of one must be restored from a backup.',
+    cause,
+  });
+}

@@ -1,0 +1,204 @@
+// Owns what callers ask of a running voter: proposals, reads, handovers, compaction and the log's committed part.
+
+import type { ConfigurationChange, SnapshotMetadata } from '../../protocols/consensus-record.ts';
+import { encodeConfigurationChange } from '../../protocols/consensus-record.ts';
+import { ParleyError } from '../../protocols/errors.ts';
+import { entryBytesMax } from '../../protocols/limits.ts';
+import { configurationOf } from './configuration-core.ts';
+import type { Engine } from './engine.ts';
+import type { LogStore } from './log-store.ts';
+import { limitEntries, nobody } from './message-core.ts';
+import type { RawNode, Refusal } from './raw-node-core.ts';
+import type { SnapshotShelf } from './snapshot-shelf.ts';
+import type { CommittedEntry, Consensus, ConsensusStatus, Position, StateMachine, WaitOptions } from './types.ts';
+
+/** Bytes of one page of committed entries: fits a message with room for its envelope. */
+const pageBytesMax = 512 * 1024;
+
+export interface Running {
+  readonly engine: Engine;
+  readonly store: LogStore;
+  readonly stateMachine: StateMachine;
+  readonly shelf: SnapshotShelf;
+}
+
+export function statusOf({ engine, store, stateMachine }: Running): ConsensusStatus {
+  const { raftId, term, role, leader, commit, members, progress } = engine.raw.status();
+  const { voters, votersOutgoing, learners } = configurationOf(members);
+  const failure = engine.failure();
+  const others = progress.filter(([id]) => id !== raftId);
+  return {
+    raftId,
+    term,
+    role,
+    ...(leader === nobody ? {} : { leader }),
+    commitIndex: commit,
+    appliedIndex: stateMachine.appliedIndex(),
+    firstIndex: engine.raw.firstIndex(),
+    lastIndex: engine.raw.lastIndex(),
+    logBytes: store.log.dataBytes,
+    voters,
+    votersOutgoing,
+    learners,
+    ...(role === 'leader'
+      ? {
+          progress: others.map(([id, { match, state, recentActive }]) => ({
+            raftId: id,
+            match,
+            state,
+            active: recentActive,
+          })),
+        }
+      : {}),
+    ...(failure ? { failure } : {}),
+  };
+}
+
+export function propose(running: Running, data: Uint8Array, options: WaitOptions): Promise<Position> {
+  requireSize(data, 'entry');
+  return proposeBy(running, (raw) => raw.propose(data), options);
+}
+
+export function changeVoters(
+  running: Running,
+  change: Omit<ConfigurationChange, 'version'>,
+  options: WaitOptions,
+): Promise<Position> {
+  requireLeader(running);
+  requireSize(encodeConfigurationChange(change), 'change of voters');
+  const refusal = running.engine.raw.changeRefusal(change);
+  if (refusal !== undefined) {
+    throw new ParleyError('voters-unchanged', `cannot change the voters: ${refusal}`, { retryable: true });
+  }
+  return proposeBy(running, (raw) => raw.proposeConfiguration(change), options);
+}
+
+function proposeBy(
+  running: Running,
+  call: (raw: RawNode) => Refusal | undefined,
+  options: WaitOptions,
+): Promise<Position> {
+  requireLeader(running);
+  const { engine } = running;
+  if (engine.proposals.full) throw busy('proposals');
+  if (engine.raw.status().transferTarget !== nobody) {
+    throw new ParleyError('not-controller', 'cannot propose an entry: leadership is being handed over', {
+      retryable: true,
+    });
+  }
+  if (engine.act(call) !== undefined) throw busy('entries that are not committed yet');
+  return engine.proposals.add({ index: engine.raw.lastIndex(), term: engine.raw.status().term }, options.signal);
+}
+
+export function readIndex({ engine, stateMachine }: Running, options: WaitOptions): Promise<number> {
+  if (engine.reads.full) throw busy('reads');
+  const { context, done } = engine.reads.add(options.signal);
+  engine.act((raw) => raw.readIndex(context));
+  engine.reads.applied(stateMachine.appliedIndex());
+  return done;
+}
+
+export function transferLeadership(
+  running: Running,
+  toRaftId: number,
+  { signal }: WaitOptions,
+  onRoleChange: Consensus['onRoleChange'],
+): Promise<void> {
+  requireLeader(running);
+  const { engine } = running;
+  const { raftId, members, term } = engine.raw.status();
+  const isVoter = members.voters.incoming.has(toRaftId);
+  if (!isVoter || toRaftId === raftId) {
+    throw new ParleyError(
+      'transfer-failed',
+      `cannot hand leadership to ${toRaftId}: it is ${isVoter ? 'the leader' : 'no voter'}`,
+    );
+  }
+  return new Promise((resolve, reject) => {
+    const unsubscribe = onRoleChange((status) => {
+      if (status.role === 'leader' && status.term === term) return;
+      settle();
+      resolve();
+    });
+    const giveUp = (): void => {
+      settle();
+      reject(
+        new ParleyError('transfer-failed', `${toRaftId} did not take over the leadership in time`, { retryable: true }),
+      );
+    };
+    const settle = (): void => {
+      unsubscribe();
+      signal.removeEventListener('abort', giveUp);
+    };
+    signal.addEventListener('abort', giveUp, { once: true });
+    engine.act((raw) => raw.transferLeadership(toRaftId));
+  });
+}
+
+/** The voter that is best placed to lead next; nobody when we do not lead or are alone. */
+export function successorOf({ engine }: Running): number {
+  const { raftId, role, members, progress } = engine.raw.status();
+  if (role !== 'leader' || engine.failure()) return nobody;
+  const candidates = progress.filter(
+    ([id, { recentActive }]) => id !== raftId && recentActive && members.voters.incoming.has(id),
+  );
+  const [best] = candidates.sort(([, a], [, b]) => b.match - a.match);
+  return best?.[0] ?? nobody;
+}
+
+export async function compact({ engine, store, stateMachine }: Running, index: number): Promise<void> {
+  const applied = Math.min(stateMachine.appliedIndex(), engine.raw.status().applied);
+  if (index > applied)
+    throw new ParleyError('not-applied', `cannot compact the log up to ${index}: ${applied} is applied`);
+  if (index <= store.base().index) return;
+  await store.compact(metadataAt(engine, store, index));
+  engine.applies.compact(index);
+}
+
+export async function committedEntries(
+  { engine, store }: Running,
+  fromIndex: number,
+  limit: number,
+): Promise<readonly CommittedEntry[]> {
+  const first = store.log.firstIndex();
+  if (fromIndex < first) {
+    throw new ParleyError('compacted', `entries from ${fromIndex} on are gone: the log starts at ${first}`, {
+      hint: `Take a snapshot, or ask another voter for the entries before ${first}.`,
+    });
+  }
+  const end = Math.min(engine.raw.status().applied + 1, fromIndex + limit);
+  return limitEntries(store.log.range(fromIndex, end), pageBytesMax).map((entry) => engine.applies.toCommitted(entry));
+}
+
+/** What identifies the state after an index that the log still reaches. */
+export function metadataAt(engine: Engine, store: LogStore, index: number): SnapshotMetadata {
+  const term = store.log.term(index);
+  const chainHash = store.chainHash(index);
+  if (term === undefined || chainHash === undefined) {
+    throw new Error(`index ${index} is outside the log, which starts at ${store.log.firstIndex()}`);
+  }
+  return { index, term, chainHash, configuration: engine.applies.configurationAt(index) };
+}
+
+function requireLeader({ engine }: Running): void {
+  const failure = engine.failure();
+  if (failure) {
+    throw new ParleyError('held-up', `cannot propose an entry: ${failure.message}`, {
+      hint: failure.hint ?? 'Free some disk space, or look into the log of this peer.',
+      retryable: true,
+    });
+  }
+  const { role, leader } = engine.raw.status();
+  if (role === 'leader') return;
+  const known = leader === nobody ? 'no leader is known' : `voter ${leader} leads`;
+  throw new ParleyError('not-controller', `cannot propose an entry here: ${known}`, { retryable: true });
+}
+
+function requireSize(data: Uint8Array, what: string): void {
+  if (data.byteLength <= entryBytesMax) return;
+  throw new ParleyError('too-large', `${what} has ${data.byteLength} bytes: the limit is ${entryBytesMax}`);
+}
+
+function busy(what: string): ParleyError {
+  return new ParleyError('busy', `cannot take more: too many ${what} are waiting`, { retryable: true });
+}

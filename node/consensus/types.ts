@@ -1,0 +1,105 @@
+// Owns the types of the room's public face: what consensus gives to others and what it needs of the state machine.
+
+import type { Configuration, ConfigurationChange, SnapshotMetadata } from '../../protocols/consensus-record.ts';
+import type { ErrorRecord } from '../../protocols/errors.ts';
+import type { Startable } from '../interfaces.ts';
+import type { RaftRole } from './raft-core.ts';
+
+/** An entry that is committed. Entries without data are delivered too, so that the hash chain can be followed. */
+export interface CommittedEntry {
+  readonly index: number;
+  readonly term: number;
+  readonly type: 'normal' | 'configuration';
+  /** As proposed; for configuration entries an encoded ConfigurationChange, or nothing where the leader leaves a joint one. */
+  readonly data: Uint8Array;
+  readonly chainHash: string;
+  /** On configuration entries: what is in force after this entry. */
+  readonly configuration?: Configuration;
+}
+
+export interface StateMachineSnapshot extends SnapshotMetadata {
+  readonly data: Uint8Array;
+}
+
+/** What the log is for. Calls never overlap. */
+export interface StateMachine {
+  /** Index of the last entry whose effect is durable here, or of the snapshot it was restored from; at least the genesis entry's. */
+  appliedIndex(): number;
+  /** Applies all of these entries, which follow on appliedIndex(). After a rejection, those after appliedIndex() come again each second. */
+  apply(entries: readonly CommittedEntry[]): Promise<void>;
+  /** The whole state at its applied index, at most 16 MiB. */
+  snapshot(): Promise<{ readonly index: number; readonly data: Uint8Array }>;
+  /** Replaces the whole state, durably; may be called again with the same snapshot after a crash. */
+  restore(snapshot: StateMachineSnapshot): Promise<void>;
+}
+
+export interface FollowerStatus {
+  readonly raftId: number;
+  readonly match: number;
+  readonly state: 'probe' | 'replicate' | 'snapshot';
+  /** Something was heard from it within the last election time. */
+  readonly active: boolean;
+}
+
+export interface ConsensusStatus {
+  readonly raftId: number;
+  readonly term: number;
+  readonly role: RaftRole;
+  readonly leader?: number;
+  readonly commitIndex: number;
+  readonly appliedIndex: number;
+  readonly firstIndex: number;
+  readonly lastIndex: number;
+  /** Data bytes of the entries in the log, which is held in memory: compact() when it grows. */
+  readonly logBytes: number;
+  readonly voters: readonly number[];
+  /** Not empty while the configuration is joint. */
+  readonly votersOutgoing: readonly number[];
+  readonly learners: readonly number[];
+  /** On the leader: the other members. */
+  readonly progress?: readonly FollowerStatus[];
+  /** What keeps this voter from working, such as a full disk; it neither leads nor stands for election meanwhile. */
+  readonly failure?: ErrorRecord;
+}
+
+export interface Position {
+  readonly index: number;
+  readonly term: number;
+}
+
+export interface WaitOptions {
+  readonly signal: AbortSignal;
+}
+
+/** One voter of the fleet. All methods but start() reject with `not-started` before it has started. */
+export interface Consensus extends Startable {
+  status(): ConsensusStatus;
+  /**
+   * Proposes an entry on the leader; resolves once it is applied here.
+   * @throws ParleyError `not-controller` (retryable, elsewhere), `too-large`, `busy` (retryable), `proposal-lost` (retryable: it
+   * will never be applied), `outcome-unknown` (it may still be applied), `held-up` (the log cannot be written or applied).
+   */
+  propose(data: Uint8Array, options: WaitOptions): Promise<Position>;
+  /**
+   * Proposes a change of voters, one at a time; resolves once it is applied here. One step changes at once; several, or
+   * a joint transition, go through a joint configuration, which `joint-explicit` keeps until a change without steps.
+   * @throws ParleyError as propose(), and `voters-unchanged` when the change cannot follow on the configuration in force.
+   */
+  changeVoters(change: Omit<ConfigurationChange, 'version'>, options: WaitOptions): Promise<Position>;
+  /**
+   * An index that was committed when this was called, by the word of a majority; resolves once it is applied here, on any voter.
+   * @throws ParleyError `timed-out` (retryable), `busy` (retryable)
+   */
+  readIndex(options: WaitOptions): Promise<number>;
+  /** Hands leadership over; resolves once this peer no longer leads. @throws ParleyError `not-controller`, `transfer-failed` (retryable) */
+  transferLeadership(toRaftId: number): Promise<void>;
+  /** Drops log entries up to an index that the state machine holds durably. Leave a tail for slow followers. */
+  compact(index: number): Promise<void>;
+  /**
+   * Committed entries from an index on that are applied here: at most `limit` and about 512 KiB, empty when there are none yet.
+   * @throws ParleyError `compacted` when the log starts later; its message names the first index.
+   */
+  committedEntries(fromIndex: number, limit: number): Promise<readonly CommittedEntry[]>;
+  /** Called when role or leader changes, and when this voter fails. Returns the function that unsubscribes. */
+  onRoleChange(listener: (status: ConsensusStatus) => void): () => void;
+}

@@ -1,0 +1,195 @@
+// Several voters in one process: each with its store, a list as its state machine, and a mesh between them.
+
+import { randomBytes } from 'node:crypto';
+import * as v from 'valibot';
+import type { CommittedEntry } from '../../node/consensus/index.ts';
+import {
+  bootstrapLog,
+  type Consensus,
+  createConsensus,
+  type StateMachine,
+  type StateMachineSnapshot,
+} from '../../node/consensus/index.ts';
+import { systemClock } from '../../node/host/clock.ts';
+import type { Clock, KeyValueStore, Logger } from '../../node/interfaces.ts';
+import { decode, encode, hashOf } from '../../protocols/codec.ts';
+import { MemoryNetwork } from './memory-mesh.ts';
+import { MemoryStore } from './memory-store.ts';
+
+export const genesisHash = hashOf('genesis');
+export const noLearners = { votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false };
+const listSchema = v.array(v.string());
+
+export const silentLogger: Logger = {
+  debug() {},
+  info() {},
+  warn() {},
+  error() {},
+  child: () => silentLogger,
+};
+
+/** Applies entries as words of a list; its durability is the object's. */
+export class ListMachine implements StateMachine {
+  applied = 1;
+  words: string[] = [];
+  hashes = new Map<number, string>();
+  entries: CommittedEntry[] = [];
+  restores = 0;
+  failure: Error | undefined;
+  gate: Promise<void> = Promise.resolve();
+
+  appliedIndex(): number {
+    return this.applied;
+  }
+
+  async apply(entries: readonly CommittedEntry[]): Promise<void> {
+    await this.gate;
+    if (this.failure) throw this.failure;
+    for (const entry of entries) {
+      if (entry.index !== this.applied + 1) throw new Error(`entry ${entry.index} follows on ${this.applied}`);
+      this.applied = entry.index;
+      this.entries.push(entry);
+      this.hashes.set(entry.index, entry.chainHash);
+      if (entry.type === 'normal' && entry.data.byteLength > 0) this.words.push(new TextDecoder().decode(entry.data));
+    }
+  }
+
+  async snapshot(): Promise<{ index: number; data: Uint8Array }> {
+    return { index: this.applied, data: encode(this.words) };
+  }
+
+  async restore({ index, chainHash, data }: StateMachineSnapshot): Promise<void> {
+    this.words = decode(listSchema, data, 16 * 1024 * 1024);
+    this.applied = index;
+    this.hashes.set(index, chainHash);
+    this.restores += 1;
+  }
+}
+
+export interface Voter {
+  readonly raftId: number;
+  readonly store: KeyValueStore;
+  readonly machine: ListMachine;
+  consensus: Consensus;
+}
+
+export interface FleetOptions {
+  readonly voters: number;
+  /** Peers that exist but are not in the first configuration. */
+  readonly others?: number;
+  readonly heartbeatMs?: number;
+  readonly electionMinMs?: number;
+  readonly clock?: Clock;
+}
+
+export const peerName = (raftId: number): string => `peer-${raftId}`;
+
+export class Fleet {
+  readonly network = new MemoryNetwork();
+  readonly voters: Voter[] = [];
+  readonly #options: FleetOptions;
+
+  constructor(options: FleetOptions) {
+    this.#options = options;
+    for (let raftId = 1; raftId <= options.voters + (options.others ?? 0); raftId += 1) {
+      const store = new MemoryStore();
+      const machine = new ListMachine();
+      this.voters.push({ raftId, store, machine, consensus: this.#create(raftId, store, machine) });
+    }
+  }
+
+  /** Bootstraps and starts everybody. */
+  async start(): Promise<void> {
+    for (const voter of this.voters) {
+      await this.bootstrap(voter);
+      await voter.consensus.start();
+    }
+  }
+
+  async bootstrap(voter: Voter): Promise<void> {
+    const voters = this.voters.slice(0, this.#options.voters).map(({ raftId }) => raftId);
+    await bootstrapLog(voter.store, {
+      index: 1,
+      term: 1,
+      chainHash: genesisHash,
+      configuration: { voters, ...noLearners },
+    });
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.voters.map(async ({ consensus }) => consensus.stop()));
+  }
+
+  voter(raftId: number): Voter {
+    const voter = this.voters[raftId - 1];
+    if (!voter) throw new Error(`no voter ${raftId}`);
+    return voter;
+  }
+
+  /** The process dies without any goodbye; what was not synced is lost. */
+  async kill(raftId: number): Promise<void> {
+    const voter = this.voter(raftId);
+    this.network.remove(peerName(raftId));
+    await voter.consensus.stop();
+    if (voter.store instanceof MemoryStore) voter.store.crash();
+  }
+
+  async restart(raftId: number): Promise<void> {
+    const voter = this.voter(raftId);
+    voter.consensus = this.#create(raftId, voter.store, voter.machine);
+    await voter.consensus.start();
+  }
+
+  /** A leader that a majority of the running voters follows. */
+  async leader(among: readonly number[] = this.voters.map(({ raftId }) => raftId)): Promise<Voter> {
+    let found: Voter | undefined;
+    await until(() => {
+      const running = this.voters
+        .filter(({ raftId }) => among.includes(raftId))
+        .flatMap((voter) => {
+          try {
+            return [{ voter, status: voter.consensus.status() }];
+          } catch {
+            return [];
+          }
+        });
+      found = running.find(({ voter, status }) => {
+        if (status.role !== 'leader') return false;
+        const followers = running.filter(
+          (other) => other.status.leader === voter.raftId && other.status.term === status.term,
+        );
+        return followers.length * 2 > status.voters.length;
+      })?.voter;
+      return found !== undefined;
+    });
+    if (!found) throw new Error('no leader');
+    return found;
+  }
+
+  async propose(voter: Voter, word: string): Promise<number> {
+    const { index } = await voter.consensus.propose(new TextEncoder().encode(word), {
+      signal: AbortSignal.timeout(5_000),
+    });
+    return index;
+  }
+
+  #create(raftId: number, store: KeyValueStore, stateMachine: StateMachine): Consensus {
+    const { heartbeatMs = 10, electionMinMs = 50, clock = systemClock } = this.#options;
+    const members = {
+      peerOf: (id: number) => (id <= this.voters.length ? peerName(id) : undefined),
+      raftIdOf: (peer: string) => (/^peer-\d+$/.test(peer) ? Number(peer.slice(5)) : undefined),
+    };
+    const mesh = this.network.mesh(peerName(raftId));
+    const components = { store, mesh, clock, logger: silentLogger, randomBytes, members, stateMachine };
+    return createConsensus({ raftId, heartbeatMs, electionMinMs })(components);
+  }
+}
+
+/** Waits for a state to come about. */
+export async function until(condition: () => boolean, timeoutMs = 8_000): Promise<void> {
+  const deadline = performance.now() + timeoutMs;
+  while (!condition()) {
+    if (performance.now() > deadline) throw new Error(`not reached within ${timeoutMs} ms: ${condition}`);
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+}
