@@ -22,6 +22,8 @@ const viewAgeMs = 1_000;
 const viewAgePerPeerMs = 50;
 /** A view taken before crossing out of turn: polls that start together share one answer. */
 const viewAgeTakeoverMs = 100;
+/** Stands for the unknown senders of bytes that were there before the peer started. */
+const earlierRun = 'an earlier run';
 /** Less than this is not worth a step of its own. */
 const adoptBytesMin = 256 * 1024;
 
@@ -98,19 +100,19 @@ export async function acquire(components: AcquireComponents, progress: Progress,
   const { path } = progress.unit;
   if (!(await spool.holds(path))) {
     const writer = await spool.write(path);
-    const contributors = new Set(writer.bytes > 0 ? ['an earlier run'] : []);
+    const contributors = new Set(writer.bytes > 0 ? [earlierRun] : []);
     const attempt = { components, progress, writer, signal, contributors, unmixed: false, crossed: false };
     progress.bytes = writer.bytes;
     try {
-      let failure: unknown;
+      let failures: readonly unknown[] = [];
       for (let round = 0; round < roundsMax && !progress.proven; round += 1) {
         if (round > 0) await pause(clock, Math.min(pauseMaxMs, pauseFirstMs * 2 ** round), signal);
         const before = writer.bytes;
-        failure = await runRound(attempt);
-        if (isMismatch(failure)) throw failure;
+        failures = await runRound(attempt);
+        if (failures.length > 0 && failures.every(isFinal)) break;
         if (writer.bytes > before) round = 0;
       }
-      if (!progress.proven) throw unavailable(progress.unit, failure);
+      if (!progress.proven) throw worstOf(progress.unit, failures);
     } finally {
       await writer.close();
     }
@@ -120,21 +122,21 @@ export async function acquire(components: AcquireComponents, progress: Progress,
   progress.notify();
 }
 
-/** Tries every candidate once; returns the last failure. */
-async function runRound(attempt: Attempt): Promise<unknown> {
+/** Tries every candidate once until the path is proven; returns what failed. */
+async function runRound(attempt: Attempt): Promise<unknown[]> {
   const { components, progress, writer, signal } = attempt;
   const tried = new Set<string>();
-  let failure: unknown;
+  const failures: unknown[] = [];
   let fresh = false;
   for (;;) {
     if (writer.bytes === progress.unit.path.narSize) {
-      const mismatch = await prove(attempt);
-      if (progress.proven) return undefined;
-      failure = mismatch;
+      const wrong = await prove(attempt);
+      if (wrong === undefined) return [];
+      failures.push(wrong);
     }
     const facts = await gatherFacts(attempt, tried, fresh);
     const step = nextStep(facts);
-    if (step === undefined) return failure;
+    if (step === undefined) return failures;
     if (isCharge(step) && !fresh && facts.order[0] !== components.self) {
       fresh = true;
       continue;
@@ -152,7 +154,7 @@ async function runRound(attempt: Attempt): Promise<unknown> {
     } catch (error) {
       signal.throwIfAborted();
       if (error instanceof ParleyError && error.code === 'disk-full') throw error;
-      if (!isMismatch(failure)) failure = error;
+      failures.push(error);
       await noteFailure(attempt, step, error);
     }
   }
@@ -192,7 +194,8 @@ async function gatherFacts(attempt: Attempt, tried: ReadonlySet<string>, fresh: 
 
 async function runStep(attempt: Attempt, step: Step): Promise<void> {
   const { components, progress, writer, signal } = attempt;
-  const { links, clock, traffic, site, sites } = components;
+  const { links, clock, traffic, site, sites, grudges } = components;
+  const suspectBefore = grudges.isSuspect(step.peer);
   const stepController = new AbortController();
   const follow = (): void => stepController.abort(signal.reason);
   signal.addEventListener('abort', follow, { once: true });
@@ -206,6 +209,7 @@ async function runStep(attempt: Attempt, step: Step): Promise<void> {
       peer: step.peer,
       kind: step.kind === 'gather' ? 'gather' : 'fetch',
       partial: step.kind === 'adopt',
+      isPointless: () => !suspectBefore && grudges.isSuspect(step.peer),
       unit: progress.unit,
       writer,
       signal: stepController.signal,
@@ -236,13 +240,14 @@ async function prove(attempt: Attempt): Promise<ParleyError | undefined> {
     return undefined;
   }
   const senders = [...contributors];
+  const alone = senders.length === 1 && senders[0] !== earlierRun;
   const error = new ParleyError(
-    'content-mismatch',
+    alone ? 'content-mismatch' : 'content-unclear',
     `'${path.storePath}' from ${senders.join(' and ')} is refused: its hash is not the manifest's ${path.narHash}`,
     { retryable: true },
   );
-  blame(components, senders, progress.unit, error);
-  attempt.unmixed ||= senders.length > 1;
+  if (alone) blame(components, senders[0] ?? '', progress.unit, error);
+  attempt.unmixed ||= !alone;
   await startOver(attempt);
   return error;
 }
@@ -255,18 +260,14 @@ async function noteFailure(attempt: Attempt, step: Step, error: unknown): Promis
   if (!(error instanceof ParleyError)) return;
   if (error.code === 'malformed') components.grudges.blame(step.peer, progress.unit.path.narHash);
   if (error.code !== 'content-mismatch') return;
-  blame(components, [step.peer], progress.unit, error);
+  blame(components, step.peer, progress.unit, error);
   if (writer.bytes > 0) await startOver(attempt);
 }
 
-/** Only a sender that gave every byte alone is known to be at fault; it is not asked for this path again for a while. */
-function blame({ logger, grudges }: AcquireComponents, senders: readonly string[], unit: Unit, error: Error): void {
-  logger.warn(
-    { senders, storePath: unit.path.storePath, error: error.message },
-    'a path with wrong content is refused',
-  );
-  const [only] = senders;
-  if (senders.length === 1 && only !== undefined) grudges.blame(only, unit.path.narHash);
+/** The sender is not asked for this path again for a while. */
+function blame({ logger, grudges }: AcquireComponents, sender: string, { path }: Unit, error: Error): void {
+  logger.warn({ sender, storePath: path.storePath, error: error.message }, 'a path with wrong content is refused');
+  grudges.blame(sender, path.narHash);
 }
 
 async function startOver(attempt: Attempt): Promise<void> {
@@ -281,11 +282,15 @@ function forgetBytes({ progress, contributors }: Attempt): void {
   progress.notify();
 }
 
-function isMismatch(error: unknown): error is ParleyError {
-  return error instanceof ParleyError && error.code === 'content-mismatch';
+/** Asking the same peers again would not help. */
+function isFinal(error: unknown): boolean {
+  return error instanceof ParleyError && (error.code === 'content-mismatch' || !error.retryable);
 }
 
-function unavailable(unit: Unit, cause: unknown): ParleyError {
+function worstOf(unit: Unit, failures: readonly unknown[]): ParleyError {
+  const mismatch = failures.find((error) => error instanceof ParleyError && error.code === 'content-mismatch');
+  if (mismatch instanceof ParleyError) return mismatch;
+  const cause = failures.at(-1);
   const last = cause instanceof Error ? cause.message : 'nobody is known to have it';
   return new ParleyError('closure-unavailable', `'${unit.path.storePath}' could not be fetched: ${last}`, {
     hint: 'See which peers are online and have this closure; what was fetched is kept.',

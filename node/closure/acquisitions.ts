@@ -20,8 +20,8 @@ export interface Acquisition {
   changed(signal: AbortSignal): Promise<void>;
   /** A neighbour asked us to bring this path: do not wait for one that comes after us in the order. */
   takeCharge(): void;
-  /** Ends this caller's interest; must be called once. */
-  leave(): void;
+  /** Ends this caller's interest; must be called once. The last one waits until the transfer has let go of its file. */
+  leave(): Promise<void>;
 }
 
 export interface Acquisitions {
@@ -66,13 +66,14 @@ export function createAcquisitions(
     }
   }
 
-  function drop(entry: Running): void {
+  async function drop(entry: Running): Promise<void> {
     const { narHash } = entry.progress.unit.path;
     if (running.get(narHash) !== entry) return;
     running.delete(narHash);
     const closed = entry.done.catch(() => {}).finally(() => closing.delete(narHash));
     closing.set(narHash, closed);
     entry.controller.abort(new ParleyError('cancelled', 'nobody wants the path any more', { retryable: true }));
+    await closed;
   }
 
   function begin(unit: Unit): Running {
@@ -112,9 +113,9 @@ export function createAcquisitions(
         done: entry.done,
         changed: (signal) => raceAbort(entry.failed ? entry.done : entry.next.promise, signal),
         takeCharge: () => takeCharge(entry.progress, components.self),
-        leave() {
+        async leave() {
           entry.interest -= 1;
-          if (entry.interest === 0) drop(entry);
+          if (entry.interest === 0) await drop(entry);
         },
       };
     },

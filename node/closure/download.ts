@@ -6,7 +6,8 @@ import { ParleyError } from '../../protocols/errors.ts';
 import type { ManifestPath } from '../../protocols/manifest.ts';
 import type { Clock } from '../interfaces.ts';
 import { stallTimeoutMs } from './assignment-core.ts';
-import type { Link, PeerLinks } from './peer-links.ts';
+import type { Link } from './conversation.ts';
+import type { PeerLinks } from './peer-links.ts';
 import type { SpoolWriter } from './spool.ts';
 
 /** How long a peer may say "waiting" without a byte: it may queue behind other paths on a slow uplink. */
@@ -23,6 +24,8 @@ export interface DownloadRequest {
   readonly peer: string;
   readonly kind: ClosureSendRequest['kind'];
   readonly partial: boolean;
+  /** Asked once a slot is free: true when the peer fell silent while we waited. */
+  readonly isPointless: () => boolean;
   readonly unit: Unit;
   readonly writer: SpoolWriter;
   readonly signal: AbortSignal;
@@ -39,14 +42,13 @@ export interface DownloadRequest {
  */
 export async function download(links: PeerLinks, clock: Clock, request: DownloadRequest): Promise<void> {
   const { unit, writer, peer } = request;
-  const ask = (): ClosureSendRequest => ({
-    kind: request.kind,
-    unit: 'path',
-    manifest: unit.manifestHash,
-    ordinal: unit.ordinal,
-    offset: writer.bytes,
-    partial: request.partial,
-  });
+  const ask = (): ClosureSendRequest => {
+    if (request.isPointless())
+      throw new ParleyError('stalled', `${peer} fell silent a moment ago`, { retryable: true });
+    const { manifestHash, ordinal } = unit;
+    const { kind, partial } = request;
+    return { kind, unit: 'path', manifest: manifestHash, ordinal, offset: writer.bytes, partial };
+  };
   await links.ask({ peer, lane: 'bulk', request: ask, signal: request.signal }, (link) =>
     readAnswer(link, clock, request),
   );

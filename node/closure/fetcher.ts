@@ -74,7 +74,7 @@ export function createFetcher(components: FetcherComponents): Fetcher {
         await acquisition.changed(signal);
       }
     } finally {
-      acquisition.leave();
+      await acquisition.leave();
     }
     meter.finished(unit, acquisition.progress.from);
   }

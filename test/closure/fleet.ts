@@ -14,6 +14,7 @@ import { systemClock } from '../../node/host/index.ts';
 import type { Logger, Mesh } from '../../node/interfaces.ts';
 import { hashOf } from '../../protocols/codec.ts';
 import { fingerprintOf, type Manifest, type ManifestPath } from '../../protocols/manifest.ts';
+import { createMemoryNetwork, type MemoryNetwork } from '../helpers/memory-mesh.ts';
 
 const run = promisify(execFile);
 
@@ -41,7 +42,7 @@ export function signPath(path: Omit<ManifestPath, 'signature'>, key: BuilderKey)
   return { ...path, signature: `${key.name}:${signature.toString('base64')}` };
 }
 
-/** A store folder with real paths that refer to nothing, and their manifest; the root is the first path. */
+/** A store folder with real paths, a root that refers to all of them, and their signed manifest. */
 export interface StoreFixture {
   readonly folder: string;
   readonly storeFolder: string;
@@ -60,17 +61,21 @@ export async function makeStore(sizes: readonly number[]): Promise<StoreFixture>
   for (const [index, name] of names.entries()) await writeFile(name, randomBytes(sizes[index] ?? 0));
   const { stdout } = await run('nix-store', ['--store', storeFolder, '--add', ...names], { env: nixEnvironment });
   const key = makeKey('builder-1');
+  const leaves = stdout.trim().split('\n').sort();
+  const contents = leaves.map((path) => `\${builtins.storePath "${path}"}`).join('\n');
+  const expression = `builtins.toFile "root" ''${contents}''`;
+  const evaluate = ['--store', storeFolder, '--read-write-mode', '--eval', '--json', '-E', expression];
+  const root: string = JSON.parse((await run('nix-instantiate', evaluate, { env: nixEnvironment })).stdout);
   const paths: ManifestPath[] = [];
-  for (const storePath of stdout.trim().split('\n').sort()) {
+  for (const storePath of [...leaves, root].sort()) {
     const nar = await readNar(join(storeFolder, storePath));
-    const plain = { storePath, narHash: hashBytes(nar), narSize: nar.byteLength, references: [] };
-    paths.push(signPath(plain, key));
+    const references = storePath === root ? leaves : [];
+    paths.push(signPath({ storePath, narHash: hashBytes(nar), narSize: nar.byteLength, references }, key));
   }
-  return { folder, storeFolder, key, ...manifestOf(paths, key) };
+  return { folder, storeFolder, key, ...manifestOf(root, paths, key) };
 }
 
-export function manifestOf(paths: readonly ManifestPath[], key: BuilderKey) {
-  const root = paths[0]?.storePath ?? '';
+export function manifestOf(root: string, paths: readonly ManifestPath[], key: BuilderKey) {
   const manifest: Manifest = { version: 1, root, key: key.name, paths: [...paths] };
   const totalBytes = paths.reduce((sum, path) => sum + path.narSize, 0);
   return { manifest, manifestHash: hashOf(manifest), totalBytes };
@@ -89,7 +94,7 @@ export function hashBytes(bytes: Uint8Array): string {
 
 export interface LogLine {
   readonly message: string;
-  readonly fields: Record<string, unknown>;
+  readonly fields: { readonly sender?: string };
 }
 
 export function createTestLogger(lines: LogLine[] = []): Logger {
@@ -126,48 +131,113 @@ export interface TestPeer {
   readonly site: string;
   readonly folder: string;
   readonly closures: Closures;
+  /** Paths that its store is said to hold. */
   readonly holds: Set<string>;
   readonly log: LogLine[];
-  /** What this peer believes about its neighbours; changed by tests. */
+  /** The neighbours that this peer believes alive; changed by tests. */
   readonly live: Set<string>;
 }
 
-export interface PeerInit {
-  readonly name: string;
-  readonly site: string;
-  readonly store: StoreFixture;
-  readonly mesh: Mesh;
-  readonly siteOf: ReadonlyMap<string, string>;
-  readonly sources: readonly string[];
-  readonly manifests: ReadonlyMap<string, Manifest>;
-  readonly builderKeys?: readonly string[];
+/** What differs between the peers of a test. */
+export interface PeerSettings {
   readonly holdsAll?: boolean;
   readonly spoolBytesMax?: number;
   readonly spoolFolder?: string;
-  /** Names of the other peers at the site. */
-  readonly live: readonly string[];
+  readonly builderKeys?: readonly string[];
+  readonly sources?: readonly string[];
+  readonly live?: readonly string[];
+  readonly nix?: Partial<ClosureNix>;
 }
 
-export function makePeer(init: PeerInit): TestPeer {
-  const folder = join(init.store.folder, 'peers', init.name);
-  const holds = new Set(init.holdsAll === true ? init.store.manifest.paths.map((path) => path.storePath) : []);
+export interface Fleet {
+  readonly network: MemoryNetwork;
+  readonly peers: ReadonlyMap<string, TestPeer>;
+  at(site: string): TestPeer[];
+  get(name: string): TestPeer;
+  mesh(name: string): Mesh;
+  stop(): Promise<void>;
+}
+
+let fleets = 0;
+
+/**
+ * Starts peers named `<site>-<number>`. By default `home-1` holds everything and is the only source, everybody knows all
+ * neighbours, and each peer knows the store's manifest and those in `extra`.
+ */
+export async function startFleet(
+  store: StoreFixture,
+  sites: Readonly<Record<string, number>>,
+  settings: (name: string) => PeerSettings = () => ({}),
+  extra: readonly Manifest[] = [],
+): Promise<Fleet> {
+  fleets += 1;
+  const network = createMemoryNetwork();
+  const names = Object.entries(sites).flatMap(([site, count]) =>
+    Array.from({ length: count }, (_, index) => ({ site, name: `${site}-${index + 1}` })),
+  );
+  const siteOf = new Map(names.map(({ name, site }) => [name, site]));
+  const manifests = new Map([store.manifest, ...extra].map((manifest) => [hashOf(manifest), manifest]));
+  const peers = new Map<string, TestPeer>();
+  const meshes = new Map(names.map(({ name }) => [name, network.join(name)]));
+  for (const [name, mesh] of meshes) {
+    const own = { holdsAll: name === 'home-1', ...settings(name) };
+    const folder = join(store.folder, 'fleets', String(fleets), name);
+    peers.set(name, makePeer({ name, store, mesh, siteOf, manifests, folder, own }));
+    await mesh.start();
+  }
+  for (const peer of peers.values()) await peer.closures.start();
+  return {
+    network,
+    peers,
+    get: (name) => required(peers.get(name)),
+    mesh: (name) => required(meshes.get(name)),
+    at: (site) => [...peers.values()].filter((peer) => peer.site === site),
+    async stop() {
+      for (const peer of peers.values()) await peer.closures.stop();
+      for (const mesh of meshes.values()) await mesh.stop();
+    },
+  };
+}
+
+interface PeerInit {
+  readonly name: string;
+  readonly store: StoreFixture;
+  readonly mesh: Mesh;
+  readonly siteOf: ReadonlyMap<string, string>;
+  readonly manifests: ReadonlyMap<string, Manifest>;
+  readonly folder: string;
+  readonly own: PeerSettings;
+}
+
+function makePeer({ name, store, mesh, siteOf, manifests, folder, own }: PeerInit): TestPeer {
+  const site = siteOf.get(name) ?? 'unknown';
+  const neighbours = [...siteOf.keys()].filter((other) => other !== name && siteOf.get(other) === site);
+  const holds = new Set(own.holdsAll === true ? store.manifest.paths.map((path) => path.storePath) : []);
   const log: LogLine[] = [];
-  const live = new Set(init.live);
+  const live = new Set(own.live ?? neighbours);
   const closures = createClosures({
-    spoolFolder: init.spoolFolder ?? join(folder, 'spool'),
-    spoolBytesMax: init.spoolBytesMax ?? 1024 ** 3,
-    site: init.site,
+    spoolFolder: own.spoolFolder ?? join(folder, 'spool'),
+    spoolBytesMax: own.spoolBytesMax ?? 1024 ** 3,
+    site,
   })({
-    mesh: init.mesh,
+    mesh,
     clock: systemClock,
     logger: createTestLogger(log),
-    nix: createTestNix({ sourceFolder: init.store.storeFolder, storeFolder: join(folder, 'store'), holds }),
-    manifest: async (hash) => init.manifests.get(hash),
-    builderKeys: () => init.builderKeys ?? [init.store.key.publicKey],
-    sites: { siteOf: (peer) => init.siteOf.get(peer), livePeersAtSite: () => [...live] },
-    sources: () => init.sources.map((peer) => ({ peer, site: init.siteOf.get(peer) ?? 'unknown' })),
+    nix: {
+      ...createTestNix({ sourceFolder: store.storeFolder, storeFolder: join(folder, 'store'), holds }),
+      ...own.nix,
+    },
+    manifest: async (hash) => manifests.get(hash),
+    builderKeys: () => own.builderKeys ?? [store.key.publicKey],
+    sites: { siteOf: (peer) => siteOf.get(peer), livePeersAtSite: () => [...live] },
+    sources: () => (own.sources ?? ['home-1']).map((peer) => ({ peer, site: siteOf.get(peer) ?? 'unknown' })),
   });
-  return { name: init.name, site: init.site, folder, closures, holds, log, live };
+  return { name, site, folder, closures, holds, log, live };
+}
+
+export function required<T>(value: T | undefined): T {
+  if (value === undefined) throw new Error('a value that the test needs is missing');
+  return value;
 }
 
 export async function removeStore(store: StoreFixture): Promise<void> {
