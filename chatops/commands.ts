@@ -3,7 +3,6 @@
 
 import type { Command, CommandName } from '../protocols/control.ts';
 import { ParleyError } from '../protocols/errors.ts';
-import type { Role } from '../protocols/primitives.ts';
 
 /** What a word stands for; completion offers words of that kind. */
 export type WordKind = 'selector' | 'task' | 'host' | 'text' | 'number' | 'command';
@@ -224,7 +223,7 @@ const specs: readonly CommandSpec[] = [
     arguments: [{ name: 'NAME', kind: 'text', required: true }],
     options: [
       { name: 'site', value: 'SITE', required: true, summary: 'the uplink that the machine is behind' },
-      { name: 'roles', value: 'ROLES', summary: 'of member, voter, builder, monitor (default: member)' },
+      { name: 'roles', value: 'ROLES', summary: 'besides member: voter, builder; or monitor' },
       { name: 'expires', value: 'TIME', summary: 'such as 30m, 1h, 2d (default: 1h)' },
     ],
     examples: ['invite web3 --site home', 'invite web3 --site home --roles voter,builder --expires 30m'],
@@ -335,9 +334,10 @@ function readCount(text: string): number {
   return Number(text);
 }
 
-/** The peer checks that these are roles. */
-function readRoles(text: string): Role[] {
-  return text.split(',').map((role) => role.trim()) as Role[];
+/** Everybody but a monitor is a member; that these are roles is checked with the whole command. */
+function readRoles(text: string): string[] {
+  const roles = new Set(text.split(',').map((role) => role.trim()));
+  return roles.has('monitor') ? [...roles] : [...new Set(['member', ...roles])];
 }
 
 const durationUnitsMs: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };

@@ -51,7 +51,7 @@ test('parseLine() gives the request that a line stands for', () => {
     name: 'invite',
     peer: 'till',
     site: 'shop',
-    roles: ['voter', 'builder'],
+    roles: ['member', 'voter', 'builder'],
     expiresInMs: 90_000,
   });
   assert.deepEqual(commandOf('history'), { name: 'history', limit: 20 });
