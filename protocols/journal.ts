@@ -3,6 +3,7 @@
 
 import * as v from 'valibot';
 import { encode, hashOf } from './codec.ts';
+import { messageBytesMax } from './limits.ts';
 import { outcomeSchema } from './outcome.ts';
 import {
   countSchema,
@@ -20,13 +21,12 @@ import { logLineSchema } from './views.ts';
 export const journalProtocol = '/parley/journal/1';
 export const logsProtocol = '/parley/logs/1';
 
-/** One report: a reason, 64 unit names and the envelope stay far below it. */
-export const reportBytesMax = 32 * 1024;
+/** One report: a reason and 64 unit names at their longest, with the envelope. */
+export const reportBytesMax = 96 * 1024;
 /** Reports in one page: one disk read and one message. */
 export const reportsPerPageMax = 64;
 export const journalRequestBytesMax = 1024;
-/** A page of reports at their largest, with its envelope. */
-export const journalPageBytesMax = reportsPerPageMax * reportBytesMax + 4 * 1024;
+export const journalPageBytesMax = messageBytesMax;
 /** Reports kept that nobody acknowledged: months of a device that is cut off. */
 export const reportsKeptMax = 4_096;
 /** `previous` of the first report of an incarnation. */
@@ -129,6 +129,9 @@ export function reportHash(report: UnsignedReport): string {
   return hashOf(unsigned);
 }
 
+/** The last report of a journal; sequence 0 for none yet in this incarnation. */
+export const journalHeadSchema = v.object({ incarnation: countSchema, sequence: countSchema, hash: hashSchema });
+
 /** Asks for reports of `incarnation` from a sequence number on; a peer of a newer incarnation answers from its own first. */
 export const journalRequestSchema = v.object({ version: v.literal(1), incarnation: countSchema, from: countSchema });
 export type JournalRequest = v.InferOutput<typeof journalRequestSchema>;
@@ -148,10 +151,23 @@ export type JournalAnswer = v.InferOutput<typeof journalAnswerSchema>;
 /** Bytes kept of one task's log: the beginning and the end are what people read. */
 export const taskLogBytesMax = 4 * 1024 * 1024;
 export const taskLogHeadBytesMax = 1024 * 1024;
-/** Lines in one page of a log. */
+/** All logs of one peer: the oldest leave first. */
+export const taskLogsBytesMax = 256 * 1024 * 1024;
+/** What is written at once, and the most of one page. A line at its longest takes 16 KiB. */
+export const logChunkBytesMax = 64 * 1024;
+/** Lines in one page of a log: a chunk of empty lines has about this many. */
 export const logLinesPerPageMax = 1_000;
 export const logsRequestBytesMax = 1024;
-export const logsPageBytesMax = 256 * 1024;
+/** A chunk and one line beyond it, with its envelope; every line repeats peer, task and time. */
+export const logsPageBytesMax = 512 * 1024;
+
+/** A part of a log on disk. */
+export const logChunkSchema = v.object({ lines: v.array(logLineSchema) });
+/** Which parts of a task's log are on disk. */
+export const logIndexSchema = v.object({
+  startedAtMs: timeMsSchema,
+  chunks: v.pipe(v.array(v.object({ first: countSchema, count: countSchema, bytes: countSchema })), v.maxLength(4_096)),
+});
 
 /** Asks for the log of one task from a line number on. */
 export const logsRequestSchema = v.object({
@@ -165,7 +181,7 @@ export type LogsRequest = v.InferOutput<typeof logsRequestSchema>;
 
 /** One page; the answer is over when the sender closes. `next` is the line number to go on with. */
 export const logsPageSchema = v.object({
-  lines: v.pipe(v.array(logLineSchema), v.maxLength(logLinesPerPageMax + 1)),
+  lines: v.pipe(v.array(logLineSchema), v.maxLength(logLinesPerPageMax)),
   next: countSchema,
 });
 export type LogsPage = v.InferOutput<typeof logsPageSchema>;
