@@ -2,6 +2,7 @@
 // Types only, so that every file of the room and its neighbours can agree on them.
 
 import type { Configuration, RaftEntry } from '../../protocols/consensus-record.ts';
+import type { JoinContact } from '../../protocols/join.ts';
 import type { EntryDraft, LedgerEntry } from '../../protocols/ledger-entries.ts';
 import type { CommandResult, LedgerState } from '../../protocols/ledger-state.ts';
 import type { BlobStore, Clock, KeyValueStore, Logger, Mesh, Startable } from '../interfaces.ts';
@@ -13,25 +14,25 @@ export interface CommittedEntry extends RaftEntry {
   readonly configuration?: Configuration;
 }
 
-/** The whole state machine at one index. `body` is the encoded LedgerState, at most snapshotBytesMax. */
+/** The whole state machine at one index. `data` is the encoded LedgerState, at most snapshotBytesMax. */
 export interface LedgerSnapshot {
   readonly index: number;
   readonly term: number;
   readonly chainHash: string;
-  readonly configuration: Configuration;
-  readonly body: Uint8Array;
+  readonly data: Uint8Array;
 }
 
-/** What the ledger needs of consensus on a voter; handed in by `useConsensus` once consensus exists. */
+/** What the ledger needs of consensus on a voter (structurally node/consensus's Consensus); handed in by `useConsensus`. */
 export interface LedgerConsensus {
   /**
-   * Proposes one entry.
-   * @returns its index once it is committed.
-   * @throws ParleyError `not-controller` or `outcome-unknown` (both retryable).
+   * Proposes one entry; resolves once it is applied here.
+   * @throws ParleyError `not-controller`, `busy`, `proposal-lost` (all retryable), `outcome-unknown`, `held-up`.
    */
   propose(data: Uint8Array, options: { readonly signal: AbortSignal }): Promise<{ readonly index: number }>;
-  /** Committed entries from an index on, in order, at most about `bytesMax` of data; undefined when they are compacted away. */
-  committedEntries(from: number, bytesMax: number): Promise<readonly CommittedEntry[] | undefined>;
+  /** Committed and applied entries from an index on; empty when there are none yet. @throws ParleyError `compacted`. */
+  committedEntries(fromIndex: number, limit: number): Promise<readonly CommittedEntry[]>;
+  /** Drops log entries up to an index that the ledger holds durably. */
+  compact(index: number): Promise<void>;
 }
 
 export interface LedgerInit {
@@ -41,6 +42,8 @@ export interface LedgerInit {
   readonly source: 'consensus' | 'voters';
   /** Bytes of entry 1, needed at the first start only. Another fleet's bytes than the stored ones are refused. */
   readonly genesis?: Uint8Array;
+  /** Members that a joining peer was told of: they stand in until its own ledger names it. Kept like the genesis. */
+  readonly contacts?: readonly JoinContact[];
 }
 
 export interface LedgerComponents {
@@ -58,7 +61,7 @@ export interface ProposeResult {
   readonly state: LedgerState;
 }
 
-/** Called after each applied entry; `entry` is undefined for configuration entries, unknown kinds and restored snapshots. */
+/** Called after the start and after each applied entry; `entry` is undefined at the start and for configuration entries, unknown kinds and restored snapshots. */
 export type AppliedListener = (state: LedgerState, entry: LedgerEntry | undefined) => void;
 
 /** The members as the mesh needs them (structurally node/mesh's MeshMembers). */
@@ -67,7 +70,7 @@ export interface MeshMembersView {
   /** True while an invite is open: only then the join protocol admits strangers. */
   joinsOpen(): boolean;
   /** Peers to stay connected to: all while the fleet is small, else the voters and the peers of the own site. */
-  wanted(): { readonly peer: string; readonly addresses: readonly string[] }[];
+  wanted(): readonly { readonly peer: string; readonly addresses: readonly string[] }[];
   onChange(listener: () => void): () => void;
 }
 
@@ -88,25 +91,33 @@ export interface Ledger extends Startable {
   genesis(): Uint8Array;
   /** SHA-256 of the whole state: equal on all peers at the same index. */
   stateHash(): string;
+  /** May be called before `start`. A listener that throws is logged. */
   onApplied(listener: AppliedListener): () => void;
   /** Resolves with the first state, the present one included, that the predicate accepts; rejects with the signal's reason. */
   waitFor(predicate: (state: LedgerState) => boolean, signal: AbortSignal): Promise<LedgerState>;
 
   /**
    * Proposes an entry on the controller; resolves once it is applied here. Proposals take effect in the order of the calls.
-   * @throws ParleyError `not-controller` or `outcome-unknown` (retryable), `too-large`, or the core's own refusal.
+   * @throws ParleyError what consensus refuses (see LedgerConsensus.propose), `too-large`, `malformed`, or the core's own refusal.
    */
   propose(draft: EntryDraft, options: { readonly signal: AbortSignal }): Promise<ProposeResult>;
   useConsensus(consensus: LedgerConsensus): void;
 
   /** For consensus: index of the last applied entry. */
   appliedIndex(): number;
-  /** For consensus: applies entries that follow appliedIndex, in order. A rejected call has applied and acknowledged nothing. */
+  /**
+   * For consensus: applies entries that follow appliedIndex, in order. After a rejection appliedIndex tells how far it came.
+   * @throws ParleyError `chain-mismatch`, or `level-unsupported` for an entry that this release must not go past.
+   */
   apply(entries: readonly CommittedEntry[]): Promise<void>;
+  /** The state of now, on this disk by the time it resolves. */
   snapshot(): Promise<LedgerSnapshot>;
+  /** Consensus may forget entries up to this index: a start that finds the newest snapshot damaged needs only later ones. */
+  durableIndex(): number;
   /** Replaces the state by a snapshot that the leader sent, and stores it. */
   restore(snapshot: LedgerSnapshot): Promise<void>;
 
+  /** May be called before `start`: nobody is a member until then. */
   meshMembers(): MeshMembersView;
   raftMembers(): RaftMembersView;
 

@@ -1,0 +1,201 @@
+// Owns getting blobs from other peers and bringing them to a majority of the voters. Every blob is checked against its
+// hash before it counts.
+
+import { blobAnswerSchema, blobMessageBytesMax, blobProtocol, blobStallMs } from '../../protocols/blob-exchange.ts';
+import { decode, encode, sha256Hex } from '../../protocols/codec.ts';
+import { fromErrorRecord, ParleyError } from '../../protocols/errors.ts';
+import type { LedgerState } from '../../protocols/ledger-state.ts';
+import type { BlobStore, Clock, Logger, Mesh, MessageStream } from '../interfaces.ts';
+import { readParts, sendParts, stalled } from './blob-parts.ts';
+import { isMajority, voterPeers } from './member-views.ts';
+
+/** Between two rounds over voters that could not take a blob. */
+const retryMs = 500;
+/** Blobs fetched at once; more wait their turn. */
+const fetchesMax = 8;
+/** Voters that a blob is brought to at once: more would only share the same uplink. */
+const putsMax = 3;
+
+export interface BlobClientComponents {
+  readonly self: string;
+  readonly mesh: Pick<Mesh, 'open' | 'connectedPeers'>;
+  readonly blobs: BlobStore;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly state: () => LedgerState;
+}
+
+export interface BlobClient {
+  fetchBlob(
+    hash: string,
+    options: { readonly signal: AbortSignal; readonly peers?: readonly string[] },
+  ): Promise<Uint8Array>;
+  replicateBlob(hash: string, options: { readonly signal: AbortSignal }): Promise<void>;
+}
+
+export function createBlobClient({ self, mesh, blobs, clock, logger, state }: BlobClientComponents): BlobClient {
+  let fetching = 0;
+  const waiting: (() => void)[] = [];
+
+  async function inTurn<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    while (fetching >= fetchesMax) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      waiting.push(resolve);
+      await promise;
+      if (signal.aborted) waiting.shift()?.();
+      signal.throwIfAborted();
+    }
+    fetching += 1;
+    try {
+      return await work();
+    } finally {
+      fetching -= 1;
+      waiting.shift()?.();
+    }
+  }
+
+  /** Voters first, since they have all; then whoever else is connected. */
+  function holders(): string[] {
+    const connected = mesh.connectedPeers().map(({ peer }) => peer);
+    const voters = voterPeers(state());
+    const near = voters.filter((peer) => connected.includes(peer));
+    return [...new Set([...near, ...voters, ...connected.filter((peer) => Object.hasOwn(state().members, peer))])];
+  }
+
+  async function fetchFrom(peer: string, hash: string, signal: AbortSignal): Promise<Uint8Array | undefined> {
+    return withStream(peer, signal, async (stream) => {
+      await stream.send(encode({ version: 1, kind: 'get', hash }));
+      const answer = await receive(stream);
+      if (answer.kind === 'absent') return undefined;
+      if (answer.kind !== 'found') throw unexpected(peer, answer.kind);
+      const bytes = await readParts(stream, answer.bytes, clock);
+      if (sha256Hex(bytes) === hash) return bytes;
+      throw new ParleyError('malformed', `peer ${peer} sent something else than blob '${hash}'`);
+    });
+  }
+
+  async function putTo(peer: string, hash: string, bytes: Uint8Array, signal: AbortSignal): Promise<void> {
+    await withStream(peer, signal, async (stream) => {
+      await stream.send(encode({ version: 1, kind: 'put', hash, bytes: bytes.byteLength }));
+      const answer = await receive(stream);
+      if (answer.kind === 'stored') return;
+      if (answer.kind !== 'wanted') throw unexpected(peer, answer.kind);
+      await sendParts(stream, bytes, clock);
+      const end = await receive(stream);
+      if (end.kind !== 'stored') throw unexpected(peer, end.kind);
+    });
+  }
+
+  async function withStream<T>(
+    peer: string,
+    signal: AbortSignal,
+    work: (stream: MessageStream) => Promise<T>,
+  ): Promise<T> {
+    const stream = await stalled(
+      clock,
+      blobStallMs,
+      peer,
+      (limited) => mesh.open(peer, blobProtocol, { signal: limited }),
+      signal,
+    );
+    const abort = (): void => stream.abort(new Error('no longer wanted'));
+    signal.addEventListener('abort', abort, { once: true });
+    try {
+      const result = await work(stream);
+      await stream.close();
+      return result;
+    } catch (error) {
+      stream.abort(new Error('the exchange failed'));
+      signal.throwIfAborted();
+      throw error;
+    } finally {
+      signal.removeEventListener('abort', abort);
+    }
+  }
+
+  async function receive(stream: MessageStream) {
+    const bytes = await stalled(clock, blobStallMs, stream.peer, (signal) => stream.receive({ signal }));
+    const answer = decode(blobAnswerSchema, bytes ?? new Uint8Array(0), blobMessageBytesMax, 'answer about a blob');
+    if (answer.kind === 'refused') throw fromErrorRecord(answer.error);
+    return answer;
+  }
+
+  async function fetchRemote(hash: string, peers: readonly string[], signal: AbortSignal): Promise<Uint8Array> {
+    let last: unknown;
+    for (const peer of peers) {
+      if (peer === self) continue;
+      try {
+        const bytes = await fetchFrom(peer, hash, signal);
+        if (bytes === undefined) continue;
+        await blobs.put(bytes);
+        return bytes;
+      } catch (error) {
+        signal.throwIfAborted();
+        last = error;
+        logger.info({ peer, hash, error: String(error) }, 'a peer could not give a blob');
+      }
+    }
+    const text = `no peer that was asked could give blob '${hash.slice(0, 8)}': ${peers.length} were asked`;
+    throw new ParleyError('blob-unavailable', text, { retryable: true, cause: last });
+  }
+
+  async function replicateBlob(hash: string, { signal }: { readonly signal: AbortSignal }): Promise<void> {
+    const bytes = await blobs.get(hash);
+    if (bytes === undefined)
+      throw new ParleyError('blob-unavailable', `blob '${hash.slice(0, 8)}' is not on this peer`);
+    const having = new Set([self]);
+    while (!isMajority(state(), having)) {
+      signal.throwIfAborted();
+      const lacking = voterPeers(state()).filter((peer) => !having.has(peer));
+      await bringTo(lacking, hash, bytes, having, signal);
+      if (isMajority(state(), having)) return;
+      await pause(retryMs, signal);
+    }
+  }
+
+  /** Brings a blob to voters, a few at a time, until a majority has it. The others get it when they fetch it. */
+  async function bringTo(
+    peers: readonly string[],
+    hash: string,
+    bytes: Uint8Array,
+    having: Set<string>,
+    signal: AbortSignal,
+  ) {
+    const left = [...peers];
+    const enough = new AbortController();
+    const both = AbortSignal.any([signal, enough.signal]);
+    const work = async (): Promise<void> => {
+      for (let peer = left.shift(); peer !== undefined && !both.aborted; peer = left.shift()) {
+        try {
+          await putTo(peer, hash, bytes, both);
+          having.add(peer);
+          if (isMajority(state(), having)) enough.abort(new Error('a majority has it'));
+        } catch (error) {
+          if (!both.aborted) logger.info({ peer, hash, error: String(error) }, 'a voter did not take a blob');
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: putsMax }, work));
+    signal.throwIfAborted();
+  }
+
+  async function pause(delayMs: number, signal: AbortSignal): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const cancel = clock.after(delayMs, resolve);
+    signal.addEventListener('abort', () => resolve(), { once: true });
+    await promise;
+    cancel();
+  }
+
+  return {
+    async fetchBlob(hash, { signal, peers }) {
+      signal.throwIfAborted();
+      return (await blobs.get(hash)) ?? inTurn(signal, () => fetchRemote(hash, peers ?? holders(), signal));
+    },
+    replicateBlob,
+  };
+}
+
+function unexpected(peer: string, kind: string): ParleyError {
+  return new ParleyError('malformed', `peer ${peer} answered '${kind}' where that makes no sense`);
+}

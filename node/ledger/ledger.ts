@@ -1,0 +1,216 @@
+// Owns how the parts of the room become one ledger: what starts in which order, where entries come from, what is kept.
+
+import { decode, encode } from '../../protocols/codec.ts';
+import { ParleyError } from '../../protocols/errors.ts';
+import type { JoinContact } from '../../protocols/join.ts';
+import { ledgerContactsBytesMax, ledgerContactsSchema } from '../../protocols/ledger-record.ts';
+import type { LedgerState } from '../../protocols/ledger-state.ts';
+import type { KeyValueStore } from '../interfaces.ts';
+import { createBlobClient } from './blob-client.ts';
+import { keepBlobs } from './blob-keeper.ts';
+import { serveBlobs } from './blob-server.ts';
+import { createEntryLog, type EntryLog } from './entry-log.ts';
+import { followVoters } from './entry-puller.ts';
+import { serveEntries } from './entry-server.ts';
+import { type Genesis, readGenesis } from './genesis-core.ts';
+import type { CommittedEntry, Ledger, LedgerComponents, LedgerConsensus, LedgerInit } from './ledger-types.ts';
+import { createListeners, waitForState } from './listeners.ts';
+import { createMemberViews } from './member-views.ts';
+import { createProposals } from './proposals.ts';
+import { createReplica, type Replica } from './replica.ts';
+import { createSnapshotStore, type SnapshotStore } from './snapshots.ts';
+
+const genesisKey = 'genesis';
+const contactsKey = 'contacts';
+/** Bytes of entries replayed or served at once. */
+const readBytesMax = 512 * 1024;
+/** Entries that consensus keeps for voters that are a little behind. */
+const logTail = 1_000;
+
+/** What exists between start and stop. */
+interface Running {
+  readonly genesis: Genesis;
+  readonly replica: Replica;
+  readonly snapshots: SnapshotStore;
+  readonly log: EntryLog;
+  readonly stops: (() => void | Promise<void>)[];
+}
+
+/** One peer's ledger. `start` rejects with ParleyError `no-ledger`, `wrong-fleet` or what the store says. */
+export function createLedger(init: LedgerInit): (components: LedgerComponents) => Ledger {
+  return (components) => {
+    const { store, blobs, mesh, clock, logger } = components;
+    const listeners = createListeners(logger);
+    let contacts: readonly JoinContact[] = [];
+    let running: Running | undefined;
+    let consensus: LedgerConsensus | undefined;
+    const required = (): Running => {
+      if (running !== undefined) return running;
+      throw new ParleyError('not-started', 'the ledger is not running: it has not started or has stopped', {
+        retryable: true,
+      });
+    };
+    const state = (): LedgerState => required().replica.state();
+    const views = createMemberViews({
+      self: init.self,
+      clock,
+      state: () => running?.replica.state(),
+      contacts: () => contacts,
+      onApplied: listeners.add,
+    });
+    const proposals = createProposals({ clock, state, consensus: () => consensus });
+    const blobClient = createBlobClient({ self: init.self, mesh, blobs, clock, logger, state });
+
+    async function open(): Promise<Running> {
+      const genesis = await openGenesis(init, components);
+      contacts = await openContacts(store);
+      const snapshots = createSnapshotStore(store, logger);
+      const first = (await snapshots.load()) ?? genesis.state;
+      if (first.fleet !== genesis.fleet) throw wrongFleet(first.fleet, genesis.fleet);
+      const log = createEntryLog(store, logger);
+      const replica = createReplica({
+        first,
+        snapshots,
+        logger,
+        stopsAtLevel: init.source === 'consensus',
+        onResult: proposals.applied,
+        // What is replayed while opening was told of before; those who watch start with the whole.
+        onApplied: (state, entry) => running !== undefined && listeners.tell(state, entry),
+        onSaved: () => {
+          prune(snapshots, log, replica.state().index).catch((error) => {
+            logger.warn({ error: String(error) }, 'old ledger entries could not be removed');
+          });
+        },
+      });
+      if (init.source === 'voters') await replay(replica, log);
+      return { genesis, replica, snapshots, log, stops: [] };
+    }
+
+    /** Serving and following begin once the state is there. */
+    function begin(opened: Running): void {
+      const { replica, log, stops } = opened;
+      serveBlobs({ mesh, blobs, clock, logger, takes: () => init.source === 'consensus' });
+      stops.push(
+        serveEntries({ mesh, clock, logger, state: replica.state, onApplied: listeners.add, entries: readEntries }),
+      );
+      stops.push(keepBlobs({ blobs, clock, logger, state: replica.state }));
+      if (init.source === 'consensus') return;
+      stops.push(
+        followVoters({
+          mesh,
+          clock,
+          logger,
+          state: replica.state,
+          voters: views.voters,
+          async take(entries) {
+            await log.append(entries);
+            replica.apply(entries);
+          },
+          async takeSnapshot(snapshot) {
+            await replica.restore(snapshot);
+            await log.clear();
+          },
+        }),
+      );
+    }
+
+    async function prune(snapshots: SnapshotStore, log: EntryLog, lastIndex: number): Promise<void> {
+      const settled = snapshots.settledIndex();
+      if (settled === 0) return;
+      if (init.source === 'voters') await log.prune(settled, lastIndex);
+      else await consensus?.compact(Math.min(settled, lastIndex - logTail));
+    }
+
+    async function readEntries(from: number, limit: number): Promise<readonly CommittedEntry[] | undefined> {
+      const { log } = required();
+      if (from > state().index) return [];
+      if (init.source === 'voters') {
+        const entries = (await log.read(from, undefined, readBytesMax)).slice(0, limit);
+        return entries.length === 0 ? undefined : entries;
+      }
+      try {
+        return await consensus?.committedEntries(from, limit);
+      } catch (error) {
+        if (error instanceof ParleyError && error.code === 'compacted') return undefined;
+        throw error;
+      }
+    }
+
+    return {
+      async start() {
+        if (running !== undefined) return;
+        running = await open();
+        begin(running);
+        listeners.tell(state(), undefined);
+      },
+      async stop() {
+        const stopping = running;
+        if (stopping === undefined) return;
+        await Promise.all(stopping.stops.map((stop) => stop()));
+        await stopping.replica.close();
+        running = undefined;
+      },
+      state,
+      genesis: () => required().genesis.bytes,
+      stateHash: () => required().replica.stateHash(),
+      onApplied: listeners.add,
+      waitFor: (predicate, signal) => waitForState({ state, onApplied: listeners.add }, predicate, signal),
+      propose: proposals.propose,
+      useConsensus(given) {
+        consensus = given;
+      },
+      appliedIndex: () => state().index,
+      apply: async (entries) => required().replica.apply(entries),
+      snapshot: () => required().replica.save(),
+      restore: (snapshot) => required().replica.restore(snapshot),
+      durableIndex: () => required().snapshots.settledIndex(),
+      meshMembers: () => views.mesh,
+      raftMembers: () => views.raft,
+      fetchBlob: blobClient.fetchBlob,
+      replicateBlob: blobClient.replicateBlob,
+    };
+  };
+}
+
+/** The stored foundation, or the given one, which is stored then together with the contacts. */
+async function openGenesis(init: LedgerInit, { store }: LedgerComponents): Promise<Genesis> {
+  const stored = await store.get(genesisKey);
+  const bytes = stored ?? init.genesis;
+  if (bytes === undefined) {
+    throw new ParleyError('no-ledger', 'this peer belongs to no fleet yet', {
+      hint: 'Found one with `parley init`, or join one with `parley join TOKEN`.',
+    });
+  }
+  const genesis = readGenesis(bytes);
+  if (init.genesis !== undefined && readGenesis(init.genesis).fleet !== genesis.fleet) {
+    throw wrongFleet(genesis.fleet, readGenesis(init.genesis).fleet);
+  }
+  if (stored === undefined) {
+    const puts = [
+      { type: 'put', key: genesisKey, value: bytes },
+      { type: 'put', key: contactsKey, value: encode(init.contacts ?? []) },
+    ] as const;
+    await store.batch(puts, { sync: true });
+  }
+  return genesis;
+}
+
+async function openContacts(store: KeyValueStore): Promise<readonly JoinContact[]> {
+  const bytes = await store.get(contactsKey);
+  return bytes === undefined ? [] : decode(ledgerContactsSchema, bytes, ledgerContactsBytesMax, 'contacts');
+}
+
+/** Applies what a member had pulled after its snapshot. */
+async function replay(replica: Replica, log: EntryLog): Promise<void> {
+  for (;;) {
+    const { index, chainHash } = replica.state();
+    const entries = await log.read(index + 1, chainHash, readBytesMax);
+    if (entries.length === 0) return;
+    replica.apply(entries);
+  }
+}
+
+function wrongFleet(actual: string, given: string): ParleyError {
+  const text = `the state folder belongs to fleet ${actual.slice(0, 8)}: not to ${given.slice(0, 8)}`;
+  return new ParleyError('wrong-fleet', text, { hint: 'Use an empty state folder for another fleet.' });
+}

@@ -1,0 +1,120 @@
+// Owns the ledger's members as the mesh and consensus see them: who is let in, whom to stay connected to, who has which
+// number. The answers are looked up often and change rarely, so they are made once for each change.
+
+import type { JoinContact } from '../../protocols/join.ts';
+import type { LedgerState, Member } from '../../protocols/ledger-state.ts';
+import type { Clock } from '../interfaces.ts';
+import type { AppliedListener, MeshMembersView, RaftMembersView } from './ledger-types.ts';
+
+/** In a fleet below this every peer stays connected to every other. */
+const fullMeshMembersMax = 32;
+
+export interface MemberViews {
+  readonly mesh: MeshMembersView;
+  readonly raft: RaftMembersView;
+  /** Other voters, as far as this peer knows. */
+  voters(): string[];
+}
+
+interface KnownPeers {
+  readonly byPeer: ReadonlyMap<string, JoinContact>;
+  readonly byRaftId: ReadonlyMap<number, string>;
+  readonly wanted: readonly JoinContact[];
+}
+
+const nobody: KnownPeers = { byPeer: new Map(), byRaftId: new Map(), wanted: [] };
+
+export function createMemberViews(init: {
+  readonly self: string;
+  readonly clock: Pick<Clock, 'nowMs'>;
+  /** Undefined while the ledger is not running. */
+  readonly state: () => LedgerState | undefined;
+  readonly contacts: () => readonly JoinContact[];
+  readonly onApplied: (listener: AppliedListener) => () => void;
+}): MemberViews {
+  const { self, clock } = init;
+  let seen: LedgerState['members'] | undefined;
+  let known = nobody;
+
+  function refresh(): KnownPeers {
+    const members = init.state()?.members;
+    if (members === seen) return known;
+    seen = members;
+    known = members === undefined ? nobody : knownPeers(members, self, init.contacts());
+    return known;
+  }
+
+  /** Ledger time stands still without entries, so an invite also closes by the own clock; joining checks it again. */
+  function joinsOpen(): boolean {
+    const state = init.state();
+    if (state === undefined) return false;
+    const now = Math.max(clock.nowMs(), state.timeMs);
+    return Object.values(state.invites).some((invite) => invite.usedBy === null && invite.expiresAtMs > now);
+  }
+
+  return {
+    mesh: {
+      isMember: (peer) => refresh().byPeer.has(peer),
+      joinsOpen,
+      wanted: () => refresh().wanted,
+      onChange(listener) {
+        let last = init.state();
+        return init.onApplied((state) => {
+          const isSame = state.members === last?.members && state.invites === last.invites;
+          last = state;
+          if (!isSame) listener();
+        });
+      },
+    },
+    raft: {
+      peerOf: (raftId) => refresh().byRaftId.get(raftId),
+      raftIdOf(peer) {
+        const raftId = refresh().byPeer.get(peer)?.raftId;
+        return raftId === 0 ? undefined : raftId;
+      },
+    },
+    voters() {
+      const state = init.state();
+      if (state === undefined) return [];
+      const contacts = Object.hasOwn(state.members, self) ? [] : init.contacts();
+      const told = contacts.filter(({ raftId }) => raftId > 0).map(({ peer }) => peer);
+      return [...new Set([...voterPeers(state), ...told])].filter((peer) => peer !== self);
+    },
+  };
+}
+
+/** The members; and until this peer is one by its own ledger, those that it was told of when it joined. */
+function knownPeers(members: LedgerState['members'], self: string, contacts: readonly JoinContact[]): KnownPeers {
+  const all = Object.values(members);
+  const own = all.find((member) => member.peer === self);
+  const isWanted = (member: Member): boolean =>
+    all.length < fullMeshMembersMax || member.site === own?.site || member.roles.includes('voter');
+  const told = own === undefined ? contacts : [];
+  const byPeer = new Map<string, JoinContact>();
+  for (const { peer, addresses, raftId } of [...told, ...all]) byPeer.set(peer, { peer, addresses, raftId });
+  const wanted = new Map([...told, ...all.filter(isWanted)].map(({ peer }) => [peer, byPeer.get(peer)]));
+  wanted.delete(self);
+  return {
+    byPeer,
+    byRaftId: new Map(
+      [...byPeer.values()].filter(({ raftId }) => raftId > 0).map(({ peer, raftId }) => [raftId, peer]),
+    ),
+    wanted: [...wanted.values()].filter((contact) => contact !== undefined),
+  };
+}
+
+/** Peers of the voters in force, the joint half included. */
+export function voterPeers(state: LedgerState): string[] {
+  const ids = new Set([...state.voters, ...(state.joint?.votersOutgoing ?? [])]);
+  return Object.values(state.members)
+    .filter((member) => ids.has(member.raftId))
+    .map((member) => member.peer);
+}
+
+/** True when these peers are a majority of the voters in force, in both halves while the configuration is joint. */
+export function isMajority(state: LedgerState, peers: ReadonlySet<string>): boolean {
+  const having = new Set<number>();
+  for (const member of Object.values(state.members)) if (peers.has(member.peer)) having.add(member.raftId);
+  const holds = (ids: readonly number[]) => ids.filter((id) => having.has(id)).length * 2 > ids.length;
+  return holds(state.voters) && (state.joint === null || holds(state.joint.votersOutgoing));
+}

@@ -1,0 +1,137 @@
+// Owns the ledger's snapshots on disk: the two newest, each in parts with a sealed head and written as one synced batch, so
+// that a damaged one is noticed and the older one serves instead.
+
+import { decode, encode, sha256Hex } from '../../protocols/codec.ts';
+import { sealOf, snapshotPartBytesMax } from '../../protocols/consensus-record.ts';
+import { ParleyError } from '../../protocols/errors.ts';
+import { ledgerSnapshotHeadBytesMax, ledgerSnapshotHeadSchema } from '../../protocols/ledger-record.ts';
+import { type LedgerState, snapshotBytesMax } from '../../protocols/ledger-state.ts';
+import type { KeyValueStore, Logger, StoreOperation } from '../interfaces.ts';
+import { decodeState } from './genesis-core.ts';
+import type { LedgerSnapshot } from './ledger-types.ts';
+
+const snapshotsKept = 2;
+const prefix = 'snapshot/';
+
+export interface SnapshotStore {
+  /** The newest undamaged state; undefined when there is none. */
+  load(): Promise<LedgerState | undefined>;
+  /** Stores a snapshot on the disk; the third newest leaves. A rejected call has changed nothing that load() needs. */
+  save(snapshot: LedgerSnapshot): Promise<void>;
+  /** Entries up to this index are never needed again, even if the newest snapshot turns out damaged. 0 while there are fewer than two. */
+  settledIndex(): number;
+}
+
+export function createSnapshotStore(store: KeyValueStore, logger: Logger): SnapshotStore {
+  /** Keys of each kept snapshot, oldest first. */
+  const kept = new Map<number, readonly string[]>();
+
+  async function load(): Promise<LedgerState | undefined> {
+    const found = new Map<number, [key: string, value: Uint8Array][]>();
+    for (const pair of await store.range({ gte: prefix, lt: endOf(prefix) })) {
+      const index = Number.parseInt(pair[0].slice(prefix.length), 10);
+      found.set(index, [...(found.get(index) ?? []), pair]);
+    }
+    let newest: LedgerState | undefined;
+    for (const [index, pairs] of [...found].sort(([a], [b]) => a - b)) {
+      const state = readOrWarn(index, pairs);
+      kept.set(
+        index,
+        pairs.map(([key]) => key),
+      );
+      if (state !== undefined) newest = state;
+      else damaged.add(index);
+    }
+    return newest;
+  }
+
+  const damaged = new Set<number>();
+
+  function readOrWarn(index: number, pairs: readonly [string, Uint8Array][]): LedgerState | undefined {
+    try {
+      return readSnapshot(index, pairs);
+    } catch (error) {
+      logger.error({ index, error: String(error) }, 'a ledger snapshot is damaged and left out');
+      return undefined;
+    }
+  }
+
+  return {
+    load,
+    async save(snapshot) {
+      const operations = snapshotOperations(snapshot);
+      const keys = operations.map((operation) => operation.key);
+      const sound = [...kept.keys()].filter((index) => !damaged.has(index) && index !== snapshot.index);
+      const staying = new Set(sound.sort((a, b) => b - a).slice(0, snapshotsKept - 1));
+      const leaving = [...kept].filter(([index]) => !staying.has(index));
+      const deletes = leaving.flatMap(([, old]) => old.filter((key) => !keys.includes(key)));
+      await store.batch([...deletes.map((key) => ({ type: 'del', key }) as const), ...operations], { sync: true });
+      for (const [index] of leaving) {
+        kept.delete(index);
+        damaged.delete(index);
+      }
+      kept.set(snapshot.index, keys);
+    },
+    settledIndex() {
+      const sound = [...kept.keys()].filter((index) => !damaged.has(index));
+      return sound.length < snapshotsKept ? 0 : Math.min(...sound);
+    },
+  };
+}
+
+/** The snapshot of a state. @throws ParleyError `too-large`: a bug, since every table of the state has a limit. */
+export function snapshotOf(state: LedgerState): LedgerSnapshot {
+  const data = encode(state);
+  if (data.byteLength > snapshotBytesMax) {
+    throw new ParleyError(
+      'too-large',
+      `the ledger's state has ${data.byteLength} bytes: the limit is ${snapshotBytesMax}`,
+    );
+  }
+  return { index: state.index, term: state.term, chainHash: state.chainHash, data };
+}
+
+/** The state in a snapshot. @throws ParleyError `malformed` when it is not what its place in the log says. */
+export function stateOf(snapshot: LedgerSnapshot): LedgerState {
+  const state = decodeState(snapshot.data);
+  const { index, term, chainHash } = snapshot;
+  if (state.index === index && state.term === term && state.chainHash === chainHash) return state;
+  throw new ParleyError('malformed', `a snapshot of index ${index} holds the state of index ${state.index}`);
+}
+
+function snapshotOperations({ index, term, chainHash, data }: LedgerSnapshot): StoreOperation[] {
+  const base = `${prefix}${String(index).padStart(16, '0')}/`;
+  const operations: StoreOperation[] = [];
+  for (let offset = 0; offset < data.byteLength; offset += snapshotPartBytesMax) {
+    const key = `${base}part-${String(operations.length).padStart(4, '0')}`;
+    operations.push({ type: 'put', key, value: data.subarray(offset, offset + snapshotPartBytesMax) });
+  }
+  const head = {
+    version: 1,
+    index,
+    term,
+    chainHash,
+    bytes: data.byteLength,
+    parts: operations.length,
+    hash: sha256Hex(data),
+  } as const;
+  operations.push({ type: 'put', key: `${base}head`, value: encode({ ...head, seal: sealOf(head) }) });
+  return operations;
+}
+
+function readSnapshot(index: number, pairs: readonly [string, Uint8Array][]): LedgerState {
+  const head = pairs.find(([key]) => key.endsWith('/head'));
+  const parts = pairs.filter((pair) => pair !== head).map(([, value]) => value);
+  const bytes = head?.[1] ?? new Uint8Array(0);
+  const record = decode(ledgerSnapshotHeadSchema, bytes, ledgerSnapshotHeadBytesMax, 'head of a snapshot');
+  const data = new Uint8Array(Buffer.concat(parts));
+  const isWhole = record.seal === sealOf(record) && record.parts === parts.length && record.hash === sha256Hex(data);
+  if (!isWhole || record.index !== index) {
+    throw new ParleyError('damaged', `snapshot ${index} does not have the content that its head says`);
+  }
+  return stateOf({ index, term: record.term, chainHash: record.chainHash, data });
+}
+
+function endOf(keyPrefix: string): string {
+  return `${keyPrefix.slice(0, -1)}0`;
+}

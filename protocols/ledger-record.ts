@@ -1,0 +1,24 @@
+// Owns what the ledger room keeps in its own database: how it began, and heads of snapshots. Entries that a member pulled are stored as
+// consensus stores them (entryRecordSchema).
+
+import * as v from 'valibot';
+import { positionSchema, snapshotBytesMax, snapshotPartBytesMax } from './consensus-record.ts';
+import { joinContactSchema } from './join.ts';
+import { countSchema, hashSchema } from './primitives.ts';
+
+/** Members to talk to while the own ledger is still behind the own joining. */
+export const ledgerContactsSchema = v.pipe(v.array(joinContactSchema), v.maxLength(64));
+export const ledgerContactsBytesMax = 1024 * 1024;
+
+/** The parts of the snapshot, in order, have `bytes` bytes with this hash. `seal` is the hash of the other fields. */
+export const ledgerSnapshotHeadSchema = v.object({
+  version: v.literal(1),
+  index: positionSchema,
+  term: positionSchema,
+  chainHash: hashSchema,
+  bytes: v.pipe(countSchema, v.maxValue(snapshotBytesMax)),
+  parts: v.pipe(countSchema, v.maxValue(snapshotBytesMax / snapshotPartBytesMax)),
+  hash: hashSchema,
+  seal: hashSchema,
+});
+export const ledgerSnapshotHeadBytesMax = 1024;
