@@ -4,14 +4,13 @@ import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { defaultStateFolder } from '../node/config.ts';
 import { connectControl, controlSocketPath } from '../node/control/client.ts';
-import { systemClock } from '../node/host/clock.ts';
 import { ParleyError, toErrorRecord } from '../protocols/errors.ts';
 import { createAttachment } from './attachment.ts';
 import { createConsoleLine, runShell } from './console-line.ts';
 import { parseWords } from './grammar.ts';
 import { renderCommandHelp, renderHelp } from './help.ts';
 import { printError, type RunContext, runParsed } from './run-command.ts';
-import { createTerminalOutput } from './terminal.ts';
+import { createTerminalOutput, terminalClock } from './terminal.ts';
 
 /** A peer that restarts or fails over is back within this time. */
 const patienceMs = 20_000;
@@ -34,7 +33,7 @@ export async function runCli(arguments_: readonly string[]): Promise<number> {
     const attachment = createAttachment({
       sockets: () => [controlSocketPath(options.stateFolder)],
       patienceMs: options.words[0] === 'console' ? patienceMs : 0,
-    })({ connect: connectControl, clock: systemClock });
+    })({ connect: connectControl, clock: terminalClock });
     const context: RunContext = {
       attachment,
       output,
