@@ -36,7 +36,7 @@ export interface EngineInit {
 }
 
 export interface EngineComponents {
-  readonly mesh: Pick<Mesh, 'self' | 'open' | 'handle' | 'onPeerChange'>;
+  readonly mesh: Pick<Mesh, 'open' | 'onPeerChange'>;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly randomBytes: RandomBytes;
@@ -56,8 +56,8 @@ export class Engine {
   readonly #components: EngineComponents;
   readonly #electionTicks: number;
   readonly #appends: AppendThread;
-  readonly #links: MessageLinks;
-  readonly #snapshots: SnapshotLinks;
+  readonly links: MessageLinks;
+  readonly snapshots: SnapshotLinks;
   readonly #cancels: (() => void)[] = [];
   readonly #failures = new Map<Part, ErrorRecord>();
   #cancelCampaign: (() => void) | undefined;
@@ -93,7 +93,7 @@ export class Engine {
     this.raw = new RawNode(this.#raftOptions());
     const restore = (snapshot: SnapshotMetadata, body: Uint8Array): Promise<void> => this.#restore(snapshot, body);
     this.#appends = new AppendThread({ ...components, restore, deliver, ...watch('log') });
-    this.#links = new MessageLinks(
+    this.links = new MessageLinks(
       {
         raftId,
         onMessage: (message) => this.#receive(message),
@@ -101,7 +101,7 @@ export class Engine {
       },
       components,
     );
-    this.#snapshots = new SnapshotLinks(
+    this.snapshots = new SnapshotLinks(
       {
         raftId,
         onSnapshot: (message, body) => this.#receiveSnapshot(message, body),
@@ -113,8 +113,7 @@ export class Engine {
 
   start(): void {
     const { clock, mesh, members } = this.#components;
-    this.#links.start();
-    this.#snapshots.start();
+    this.links.start();
     this.#cancels.push(
       clock.every(this.#init.heartbeatMs, () => this.#tick()),
       mesh.onPeerChange((peer, connected) => {
@@ -132,8 +131,8 @@ export class Engine {
     this.#stopped = true;
     this.#cancelCampaign?.();
     for (const cancel of this.#cancels) cancel();
-    this.#links.stop();
-    this.#snapshots.stop();
+    this.links.stop();
+    this.snapshots.stop();
     this.proposals.forget(Number.POSITIVE_INFINITY, 'consensus has stopped');
     this.reads.stop();
     await Promise.all([this.#appends.stop(), this.applies.stop()]);
@@ -271,13 +270,13 @@ export class Engine {
     else if (message.to === applyThread) this.applies.push(message);
     else if (message.to === this.#init.raftId) this.#try((raw) => raw.step(message));
     else if (message.type === 'snapshot') this.#sendSnapshot(message);
-    else this.#links.send(message);
+    else this.links.send(message);
   }
 
   #sendSnapshot(message: Message): void {
     const prepared = this.#components.shelf.prepared();
     const isPrepared = prepared !== undefined && prepared.metadata.index === message.snapshot?.index;
-    if (isPrepared) this.#snapshots.send(message, prepared.metadata, prepared.data);
+    if (isPrepared) this.snapshots.send(message, prepared.metadata, prepared.data);
     else queueMicrotask(() => this.#try((raw) => raw.reportSnapshot(message.to, false)));
   }
 
@@ -297,7 +296,7 @@ export class Engine {
     if (this.#failures.has('core')) return;
     this.#components.logger.error({ err: error }, 'consensus has stopped: a rule of its own is broken');
     this.#failures.set('core', toErrorRecord(error));
-    this.#links.stop();
+    this.links.stop();
     this.proposals.forget(Number.POSITIVE_INFINITY, 'consensus has stopped');
     this.#components.onRoleChange();
   }

@@ -38,7 +38,7 @@ export interface LinksInit {
 }
 
 export interface LinksComponents {
-  readonly mesh: Pick<Mesh, 'open' | 'handle' | 'onPeerChange'>;
+  readonly mesh: Pick<Mesh, 'open' | 'onPeerChange'>;
   readonly clock: Pick<Clock, 'monotonicMs'>;
   readonly logger: Logger;
   readonly members: MemberDirectory;
@@ -68,7 +68,6 @@ export class MessageLinks {
 
   start(): void {
     const { mesh, members } = this.#components;
-    mesh.handle(consensusProtocol, (stream) => this.#receive(stream), { inboundStreamsMax: 4 });
     this.#unsubscribe = mesh.onPeerChange((peer, connected) => {
       for (const link of this.#links.values()) {
         if (members.peerOf(link.raftId) !== peer) continue;
@@ -144,7 +143,8 @@ export class MessageLinks {
     this.#init.onUnreachable(raftId);
   }
 
-  async #receive(stream: MessageStream): Promise<void> {
+  /** Serves one stream of another voter to its end. */
+  async receive(stream: MessageStream): Promise<void> {
     const { signal } = this.#stopping;
     for (;;) {
       const bytes = await stream.receive({ signal });

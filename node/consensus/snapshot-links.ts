@@ -21,7 +21,7 @@ export interface SnapshotLinksInit {
 }
 
 export interface SnapshotLinksComponents {
-  readonly mesh: Pick<Mesh, 'open' | 'handle'>;
+  readonly mesh: Pick<Mesh, 'open'>;
   readonly logger: Logger;
   readonly members: MemberDirectory;
 }
@@ -35,10 +35,6 @@ export class SnapshotLinks {
   constructor(init: SnapshotLinksInit, components: SnapshotLinksComponents) {
     this.#init = init;
     this.#components = components;
-  }
-
-  start(): void {
-    this.#components.mesh.handle(snapshotProtocol, (stream) => this.#receive(stream), { inboundStreamsMax: 1 });
   }
 
   stop(): void {
@@ -79,7 +75,8 @@ export class SnapshotLinks {
     }
   }
 
-  async #receive(stream: MessageStream): Promise<void> {
+  /** Serves one stream of another voter to its end. */
+  async receive(stream: MessageStream): Promise<void> {
     // One at a time bounds the memory that snapshots take.
     if (this.#receiving) throw new ParleyError('busy', 'another snapshot is being received', { retryable: true });
     this.#receiving = true;

@@ -25,7 +25,7 @@ export interface StateMachineSnapshot extends SnapshotMetadata {
 export interface StateMachine {
   /** Index of the last entry whose effect is durable here, or of the snapshot it was restored from; at least the genesis entry's. */
   appliedIndex(): number;
-  /** Applies all of these entries, which follow on appliedIndex(). After a rejection, those after appliedIndex() come again each second. */
+  /** Applies all of these entries, which follow on appliedIndex(). After a rejection, those after appliedIndex() come again, four times a second. */
   apply(entries: readonly CommittedEntry[]): Promise<void>;
   /** The whole state at its applied index, at most 16 MiB. */
   snapshot(): Promise<{ readonly index: number; readonly data: Uint8Array }>;

@@ -3,7 +3,8 @@
 
 import type { Clock } from '../interfaces.ts';
 
-const retryDelayMs = 1_000;
+/** A disk that fills up or a state machine that is held up is looked at four times a second. */
+const retryDelayMs = 250;
 
 export interface WorkerInit<Item> {
   /** Does some of the items at the head of the queue and removes those. Safe to call again after it failed. */

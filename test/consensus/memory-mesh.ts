@@ -74,6 +74,7 @@ export class MemoryNetwork {
     return {
       self: name,
       handle: (protocol, handler, options = {}) => {
+        if (peer.handlers.has(protocol)) throw new ParleyError('bad-handler', `'${protocol}' has a handler already`);
         peer.handlers.set(protocol, { handler, options });
       },
       open: async (to, protocol, { signal }) => {

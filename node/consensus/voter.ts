@@ -1,0 +1,167 @@
+// Owns the life of one voter: opening its log, starting and stopping its engine, and handing callers' requests to it.
+
+import { consensusProtocol, snapshotProtocol } from '../../protocols/consensus-message.ts';
+import type { ConfigurationChange } from '../../protocols/consensus-record.ts';
+import { ParleyError } from '../../protocols/errors.ts';
+import type { Clock, KeyValueStore, Logger, Mesh, RandomBytes } from '../interfaces.ts';
+import { Engine } from './engine.ts';
+import { type LogStore, openLogStore } from './log-store.ts';
+import { nobody } from './message-core.ts';
+import type { MemberDirectory } from './message-links.ts';
+import * as requests from './requests.ts';
+import { createSnapshotShelf, type PreparedSnapshot } from './snapshot-shelf.ts';
+import type { CommittedEntry, Consensus, ConsensusStatus, Position, StateMachine, WaitOptions } from './types.ts';
+
+export interface ConsensusInit {
+  /** This voter's number, allotted by the ledger and never used before. */
+  readonly raftId: number;
+  /** Between the leader's heartbeats; also the period of the only timer. Default 100. */
+  readonly heartbeatMs?: number;
+  /** Shortest time without a leader before an election; the longest is twice that. Default 500. */
+  readonly electionMinMs?: number;
+}
+
+export interface ConsensusComponents {
+  /** A database of its own; see bootstrapLog() for its first state. */
+  readonly store: KeyValueStore;
+  readonly mesh: Pick<Mesh, 'self' | 'open' | 'handle' | 'onPeerChange'>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly randomBytes: RandomBytes;
+  readonly members: MemberDirectory;
+  readonly stateMachine: StateMachine;
+}
+
+/** Longest wait for a successor when this voter stops while it leads. */
+const handoverMs = 1_000;
+
+export class Voter implements Consensus {
+  readonly #init: Required<ConsensusInit>;
+  readonly #components: ConsensusComponents;
+  readonly #listeners = new Set<(status: ConsensusStatus) => void>();
+  #running: requests.Running | undefined;
+  #starting: Promise<void> | undefined;
+  #serving = false;
+
+  constructor({ raftId, heartbeatMs = 100, electionMinMs = 500 }: ConsensusInit, components: ConsensusComponents) {
+    this.#init = { raftId, heartbeatMs, electionMinMs };
+    this.#components = components;
+  }
+
+  async start(): Promise<void> {
+    if (this.#running) return;
+    this.#starting ??= this.#open().finally(() => {
+      this.#starting = undefined;
+    });
+    await this.#starting;
+  }
+
+  async stop(): Promise<void> {
+    await this.#starting?.catch(() => undefined);
+    const running = this.#running;
+    if (!running) return;
+    const successor = requests.successorOf(running);
+    if (successor !== nobody) await this.#handOver(successor, handoverMs).catch(() => undefined);
+    this.#running = undefined;
+    running.shelf.clear();
+    await running.engine.stop();
+  }
+
+  status(): ConsensusStatus {
+    return requests.statusOf(this.#required());
+  }
+
+  async propose(data: Uint8Array, options: WaitOptions): Promise<Position> {
+    return requests.propose(this.#required(), data, options);
+  }
+
+  async changeVoters(change: Omit<ConfigurationChange, 'version'>, options: WaitOptions): Promise<Position> {
+    return requests.changeVoters(this.#required(), change, options);
+  }
+
+  async readIndex(options: WaitOptions): Promise<number> {
+    return requests.readIndex(this.#required(), options);
+  }
+
+  async transferLeadership(toRaftId: number): Promise<void> {
+    await this.#handOver(toRaftId, 2 * this.#init.electionMinMs);
+  }
+
+  async compact(index: number): Promise<void> {
+    await requests.compact(this.#required(), index);
+  }
+
+  async committedEntries(fromIndex: number, limit: number): Promise<readonly CommittedEntry[]> {
+    return requests.committedEntries(this.#required(), fromIndex, limit);
+  }
+
+  onRoleChange(listener: (status: ConsensusStatus) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  #required(): requests.Running {
+    if (this.#running) return this.#running;
+    const text = 'consensus is not running: it has not started or has stopped';
+    throw new ParleyError('not-started', text, { retryable: true });
+  }
+
+  async #open(): Promise<void> {
+    const { stateMachine, clock, logger } = this.#components;
+    const shelf = createSnapshotShelf({
+      prepare: () => prepareSnapshot(this.#required()),
+      onFailure: (error) => logger.error({ err: error }, 'no snapshot could be made for a follower'),
+      clock,
+    });
+    const store: LogStore = await openLogStore(this.#components.store, () => shelf.take(store.base().index));
+    await finishRestore(store, stateMachine);
+    const onRoleChange = (): void => this.#notify();
+    const engine = new Engine(this.#init, { ...this.#components, store, shelf, onRoleChange });
+    this.#running = { engine, store, stateMachine, shelf };
+    this.#serve();
+    engine.start();
+  }
+
+  /** Protocols are registered once; while nothing runs, their streams are refused. */
+  #serve(): void {
+    if (this.#serving) return;
+    this.#serving = true;
+    const { mesh } = this.#components;
+    mesh.handle(consensusProtocol, async (stream) => this.#required().engine.links.receive(stream), {
+      inboundStreamsMax: 4,
+    });
+    mesh.handle(snapshotProtocol, async (stream) => this.#required().engine.snapshots.receive(stream), {
+      inboundStreamsMax: 1,
+    });
+  }
+
+  #notify(): void {
+    if (!this.#running) return;
+    const status = requests.statusOf(this.#running);
+    const { role, term, leader } = status;
+    this.#components.logger.info({ role, term, leader }, 'role has changed');
+    for (const listener of this.#listeners) listener(status);
+  }
+
+  async #handOver(toRaftId: number, timeoutMs: number): Promise<void> {
+    const signal = AbortSignal.timeout(timeoutMs);
+    const onRoleChange: Consensus['onRoleChange'] = (listener) => this.onRoleChange(listener);
+    await requests.transferLeadership(this.#required(), toRaftId, { signal }, onRoleChange);
+  }
+}
+
+/** A snapshot that was received but perhaps not restored before a crash is restored now. */
+async function finishRestore(store: LogStore, stateMachine: StateMachine): Promise<void> {
+  const data = await store.pendingBody();
+  if (data === undefined) return;
+  const base = store.base();
+  if (stateMachine.appliedIndex() < base.index) await stateMachine.restore({ ...base, data });
+  await store.dropPendingBody();
+}
+
+function prepareSnapshot({ engine, store, stateMachine }: requests.Running): Promise<PreparedSnapshot> {
+  return engine.applies.between(async () => {
+    const { index, data } = await stateMachine.snapshot();
+    return { metadata: requests.metadataAt(engine, store, index), data };
+  });
+}
