@@ -16,7 +16,8 @@ import { createTerminalOutput, terminalClock } from './terminal.ts';
 const patienceMs = 20_000;
 
 interface Options {
-  readonly stateFolder: string;
+  /** State folders of peers on this machine; the next is asked when one does not answer. */
+  readonly stateFolders: readonly string[];
   readonly speakAs: string | undefined;
   readonly workFolder: string | undefined;
   readonly script: string | undefined;
@@ -31,7 +32,7 @@ export async function runCli(arguments_: readonly string[]): Promise<number> {
     const options = readOptions(arguments_);
     const interrupted = new AbortController();
     const attachment = createAttachment({
-      sockets: () => [controlSocketPath(options.stateFolder)],
+      sockets: () => options.stateFolders.map(controlSocketPath),
       patienceMs: options.words[0] === 'console' ? patienceMs : 0,
     })({ connect: connectControl, clock: terminalClock });
     const context: RunContext = {
@@ -63,17 +64,17 @@ async function runOnce(options: Options, context: RunContext): Promise<number> {
 
 async function openConsole(options: Options, context: RunContext): Promise<number> {
   const { runConsole, runConsoleScript } = await import('./console.ts');
-  const input = options.script === undefined && process.stdin.isTTY ? 'inherit' : 'ignore';
+  const script = options.script ?? (process.stdin.isTTY ? undefined : '-');
   const line = createConsoleLine({
     localCommands: [],
-    shell: (command, workFolder) => runShell(command, workFolder, input),
+    shell: (command, workFolder) => runShell(command, workFolder, script === undefined ? 'inherit' : 'ignore'),
   });
-  if (options.script !== undefined) return await runConsoleScript(options.script, line, context);
+  if (script !== undefined) return await runConsoleScript(script, line, context);
   await runConsole({
     context,
     line,
     localCommands: [],
-    historyFile: join(options.stateFolder, 'console-history'),
+    historyFile: join(options.stateFolders[0] ?? '.', 'console-history'),
     greeting: ["'help' lists the commands."],
   });
   return 0;
@@ -81,7 +82,7 @@ async function openConsole(options: Options, context: RunContext): Promise<numbe
 
 export const optionsHelp: readonly string[] = [
   'Options',
-  '  --state DIR     state folder of the peer to ask',
+  '  --state DIR     state folder of the peer to ask; given again: of the next one, if that does not answer',
   '  --config FILE   its configuration, where that lies elsewhere',
   '  --work DIR      your checkout of the project; its changes become the draft',
   '                  (a checkout that you used before is found from within it)',
@@ -92,6 +93,7 @@ export const optionsHelp: readonly string[] = [
 
 function readOptions(arguments_: readonly string[]): Options {
   const given = new Map<string, string>();
+  const states: string[] = [];
   let json = false;
   let index = 0;
   const takeOptions = (names: readonly string[]) => {
@@ -104,7 +106,8 @@ function readOptions(arguments_: readonly string[]): Options {
       if (!names.includes(name)) throw unknownOption(name);
       const value = inline ?? arguments_[++index];
       if (value === undefined || value === '') throw new ParleyError('usage', `option '${name}' needs a value`);
-      given.set(name, value);
+      if (name === '--state') states.push(resolve(value));
+      else given.set(name, value);
     }
   };
   takeOptions(['--state', '--config', '--work', '--as']);
@@ -116,7 +119,7 @@ function readOptions(arguments_: readonly string[]): Options {
   }
   const work = given.get('--work');
   return {
-    stateFolder: stateFolderOf(given.get('--state'), given.get('--config')),
+    stateFolders: states.length > 0 ? states : [stateFolderOf(given.get('--config'))],
     speakAs: given.get('--as'),
     workFolder: work === undefined ? knownWorkFolder(process.cwd()) : resolve(work),
     script: given.get('--run'),
@@ -125,8 +128,7 @@ function readOptions(arguments_: readonly string[]): Options {
   };
 }
 
-function stateFolderOf(state: string | undefined, config: string | undefined): string {
-  if (state !== undefined) return resolve(state);
+function stateFolderOf(config: string | undefined): string {
   return config === undefined ? defaultStateFolder() : dirname(resolve(config));
 }
 

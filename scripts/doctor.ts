@@ -2,7 +2,7 @@
 // changes nothing.
 
 import { constants as fileConstants } from 'node:fs';
-import { access, mkdir, stat, statfs } from 'node:fs/promises';
+import { access, stat, statfs } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
@@ -79,11 +79,15 @@ async function lookAtNamespaces(): Promise<Finding> {
   return { what: 'namespaces', verdict: 'warning', text: 'this user cannot make them', hint };
 }
 
-/** Looks at the file system of the nearest folder above that exists. */
-async function lookAtSpace(what: string, folder: string, wanted: number): Promise<Finding> {
+/** The folder itself, or the nearest one above it that exists. */
+async function nearestFolder(folder: string): Promise<string> {
   let existing = folder;
   while (!(await exists(existing)) && existing !== path.dirname(existing)) existing = path.dirname(existing);
-  const { bavail, bsize } = await statfs(existing);
+  return existing;
+}
+
+async function lookAtSpace(what: string, folder: string, wanted: number): Promise<Finding> {
+  const { bavail, bsize } = await statfs(await nearestFolder(folder));
   const free = bavail * bsize;
   const isEnough = free >= wanted;
   const text = `${bytesText(free)} free for ${folder}`;
@@ -113,8 +117,7 @@ async function lookAtState(stateFolder: string): Promise<Finding> {
     return { what: 'state', verdict: 'trouble', text, hint: 'Choose a shorter folder with --state DIR.' };
   }
   try {
-    await mkdir(stateFolder, { recursive: true, mode: 0o700 });
-    await access(stateFolder, fileConstants.W_OK);
+    await access(await nearestFolder(stateFolder), fileConstants.W_OK);
     return { what: 'state', verdict: 'good', text: stateFolder };
   } catch (cause) {
     const hint = 'Run as root, or choose a folder of yours with --state DIR.';
