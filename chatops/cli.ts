@@ -80,7 +80,7 @@ async function openConsole(options: Options, context: RunContext): Promise<numbe
   return 0;
 }
 
-export const optionsHelp: readonly string[] = [
+const optionsHelp: readonly string[] = [
   'Options',
   '  --state DIR     state folder of the peer to ask; given again: of the next one, if that does not answer',
   '  --config FILE   its configuration, where that lies elsewhere',
