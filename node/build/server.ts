@@ -31,7 +31,6 @@ export interface BuildServerComponents {
 export function serveBuildJobs({ mesh, builder, clock }: BuildServerComponents): void {
   mesh.handle(buildProtocol, (stream) => serveJob(stream, builder, clock), {
     inboundStreamsMax: buildStreamsPerPeerMax,
-    messageBytesMax: buildRequestBytesMax,
   });
 }
 
