@@ -67,6 +67,7 @@ export function endTask(state: LedgerState, task: Task, outcome: Outcome, why: R
 export function settle(state: LedgerState, parentId: string | null): LedgerState {
   const parent = parentId === null ? undefined : state.tasks[parentId];
   if (parent === undefined || !isOpen(parent)) return state;
+  if (parent.type === 'commit' || parent.type === 'update-inputs') return state;
   const parts = parent.type === 'build' ? buildParts(state, parent) : deviceParts(state, parent);
   if (parts === undefined) return state;
   const { outcome, why } = combine(parent, parts);
