@@ -104,7 +104,7 @@ function last(peer: PeerView): Cell {
 function troubles(view: StatusView, context: CardContext): string[] {
   const lines = view.peers.flatMap(({ name, outcome, reason }) => {
     if (outcome === null || outcome === 'succeeded' || reason === null) return [];
-    return wrap(`${name} ${outcome}: ${clean(reason)}`, context.columns - 2).map((line) => `  ${line}`);
+    return wrap(`${name} ${outcome}: ${clean(reason)}`, context.columns, 2);
   });
   return lines.length === 0 ? [] : ['', context.paint('strong', 'Trouble'), ...lines];
 }

@@ -45,7 +45,7 @@ export function renderTask(detail: TaskDetail, context: CardContext): string[] {
   return [
     heading,
     `  ${about.join(', ')}`,
-    ...(said === '' ? [] : wrap(said, context.columns - 2).map((line) => `  ${line}`)),
+    ...(said === '' ? [] : wrap(said, context.columns, 2)),
     ...failedUnits(task, context),
     ...childRows(detail, context),
     ...(detail.plan === null ? [] : ['', ...renderPlan(detail.plan, task.id, context)]),
@@ -105,7 +105,7 @@ function tookText(task: TaskView): string[] {
 
 function failedUnits(task: TaskView, context: CardContext): string[] {
   if (task.failedUnits.length === 0) return [];
-  return wrap(`failed units: ${clean(task.failedUnits.join(', '))}`, context.columns - 2).map((line) => `  ${line}`);
+  return wrap(`failed units: ${clean(task.failedUnits.join(', '))}`, context.columns, 2);
 }
 
 function childRows(detail: TaskDetail, context: CardContext): string[] {

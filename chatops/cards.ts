@@ -8,10 +8,16 @@ import {
   diffViewSchema,
   type HistoryView,
   historyViewSchema,
+  type InviteView,
+  inviteViewSchema,
   noticesViewSchema,
+  type SelectionView,
+  selectionViewSchema,
   statusViewSchema,
   taskDetailSchema,
   tasksViewSchema,
+  type WhoamiView,
+  whoamiViewSchema,
 } from '../protocols/views.ts';
 import type { CardContext } from './card-context.ts';
 import { renderPeers, renderStatus } from './card-status.ts';
@@ -28,6 +34,9 @@ const cards: Readonly<Record<string, Card>> = {
   task: card(taskDetailSchema, renderTask),
   history: card(historyViewSchema, renderHistory),
   diff: card(diffViewSchema, renderDiff),
+  whoami: card(whoamiViewSchema, renderWhoami),
+  invite: card(inviteViewSchema, renderInvite),
+  selection: card(selectionViewSchema, renderSelection),
   notices: card(noticesViewSchema, (view, context) => view.notices.flatMap((notice) => renderNotice(notice, context))),
 };
 
@@ -52,6 +61,33 @@ export function renderNotice(notice: Notice, context: CardContext): string[] {
   const lines = wrap(text, context.columns - 2);
   const rest = lines.slice(1).map((line) => `  ${line}`);
   return [context.paint(tone[notice.level], lines[0] ?? ''), ...rest];
+}
+
+function renderWhoami(view: WhoamiView, context: CardContext): string[] {
+  const roles = view.roles.length === 0 ? 'no role: you may look' : view.roles.join(', ');
+  const controller = view.controller === null ? 'there is no controller now' : `the controller is ${view.controller}`;
+  return [`You are ${context.paint('strong', view.actor)} (${roles}) at ${view.peer}; ${controller}.`];
+}
+
+/** The token stands alone on its line, whole, so that it can be copied. */
+function renderInvite(view: InviteView, context: CardContext): string[] {
+  return [
+    `${context.paint('strong', view.name)} may join once, at site ${view.site} as ${view.roles.join(', ')}, until ${timeText(view.expiresAtMs)} UTC:`,
+    '',
+    clean(view.token),
+    '',
+    `On that machine: parley join TOKEN, then parley run`,
+  ];
+}
+
+function renderSelection(view: SelectionView, context: CardContext): string[] {
+  const hosts =
+    view.hosts.length === 0 ? 'no host' : `${countText(view.hosts.length, 'host')}: ${view.hosts.join(', ')}`;
+  const leftOut = view.leftOut.map(({ host, reason }) => `left out: ${host}, ${clean(reason)}`);
+  return [
+    ...wrap(`${clean(view.selector)} is ${hosts}`, context.columns),
+    ...leftOut.flatMap((line) => wrap(line, context.columns, 2)),
+  ];
 }
 
 function renderHistory(view: HistoryView, context: CardContext): string[] {

@@ -80,8 +80,9 @@ function statusOfError(error: ErrorRecord): ExitStatus {
   return unknownCodes.includes(error.code) ? 3 : 1;
 }
 
+/** A task that waits has, as its outcome, what came of it so far. */
 function statusOfEnd(event: Extract<CommandEvent, { kind: 'end' }>): ExitStatus {
-  if (event.waitsFor !== null || event.outcome === 'succeeded') return 0;
+  if (event.outcome === 'succeeded') return 0;
   return event.outcome === 'unknown' ? 3 : 1;
 }
 
@@ -155,8 +156,8 @@ function taskIdOf(detail: unknown): string | undefined {
 }
 
 function endTone(event: Extract<CommandEvent, { kind: 'end' }>) {
-  if (event.waitsFor !== null) return 'warn';
-  return event.outcome === 'succeeded' ? 'plain' : outcomeTone(event.outcome);
+  if (event.outcome !== 'succeeded') return outcomeTone(event.outcome);
+  return event.waitsFor === null ? 'plain' : 'warn';
 }
 
 /** One document on standard output: the last view, the log lines, or how the command ended. What is followed comes as one document a line. */

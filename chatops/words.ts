@@ -56,8 +56,12 @@ export function pad(text: string, columns: number): string {
   return text + ' '.repeat(Math.max(0, columns - widthOf(text)));
 }
 
-/** Breaks a text at spaces into lines of at most `columns`; a longer word is cut into pieces. */
-export function wrap(text: string, columns: number): string[] {
+/** Breaks a text at spaces into lines of at most `columns`, indented; a longer word is cut into pieces. */
+export function wrap(text: string, columns: number, indent = 0): string[] {
+  return broken(text, columns - indent).map((line) => ' '.repeat(indent) + line);
+}
+
+function broken(text: string, columns: number): string[] {
   const lines: string[] = [];
   let line = '';
   for (const word of text.split(' ').flatMap((whole) => pieces(whole, columns))) {

@@ -126,6 +126,17 @@ test('diff lists files and shows the patch', () => {
   assert.match(text('diff', { version: 1, base: null, files: [], patch: '' }), /No draft/);
 });
 
+test('whoami, invite and selection say who, with which token, and which hosts', () => {
+  const whoami = { version: 1, actor: 'root@gate', roles: ['admin'], peer: 'gate', controller: null };
+  assert.equal(text('whoami', whoami), 'You are root@gate (admin) at gate; there is no controller now.');
+  const token = `parley1:${'x'.repeat(300)}`;
+  const invite = { version: 1, token, name: 'till', site: 'shop', roles: ['member'], expiresAtMs: nowMs };
+  assert.ok(renderView('invite', invite, context).includes(token));
+  const leftOut = [{ host: 'cam', reason: 'only watched' }];
+  const selection = { version: 1, selector: '@shop', hosts: ['till', 'sign'], leftOut };
+  assert.equal(text('selection', selection), '@shop is 2 hosts: till, sign\n  left out: cam, only watched');
+});
+
 test('a view without a card is drawn field by field', () => {
   assert.equal(
     text('novel', { version: 1, token: 'abc', roles: ['voter', 'builder'] }),

@@ -32,7 +32,8 @@ function parsed(line: string) {
 
 const endings: readonly [string, CommandEvent, ExitStatus][] = [
   ['succeeded', endEvent(), 0],
-  ['a task that waits for a person', endEvent({ outcome: 'unknown', waitsFor: 'approval by bob', task: 't3' }), 0],
+  ['a task that waits for a person', endEvent({ waitsFor: 'approval by bob', task: 't3' }), 0],
+  ['a wait after a failure', endEvent({ outcome: 'rolled-back', waitsFor: 'the return of till' }), 1],
   ['degraded', endEvent({ outcome: 'degraded' }), 1],
   ['rolled-back', endEvent({ outcome: 'rolled-back' }), 1],
   ['unknown', endEvent({ outcome: 'unknown' }), 3],
