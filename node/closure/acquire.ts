@@ -9,7 +9,8 @@ import type { Grudges } from './grudges.ts';
 import type { Manifests } from './manifests.ts';
 import type { PeerLinks } from './peer-links.ts';
 import { type Holding, isSilence, type Siblings } from './siblings.ts';
-import type { Spool, SpoolWriter } from './spool.ts';
+import type { Spool } from './spool.ts';
+import type { SpoolWriter } from './spool-file.ts';
 import { isCharge, nextStep, type Step, type StepFacts, stepKey } from './step-plan.ts';
 import type { Traffic } from './traffic.ts';
 

@@ -8,7 +8,7 @@ import type { Clock } from '../interfaces.ts';
 import { stallTimeoutMs } from './assignment-core.ts';
 import type { Link } from './conversation.ts';
 import type { PeerLinks } from './peer-links.ts';
-import type { SpoolWriter } from './spool.ts';
+import type { SpoolWriter } from './spool-file.ts';
 
 /** How long a peer may say "waiting" without a byte: it may queue behind other paths on a slow uplink. */
 const waitingMaxMs = 5 * 60 * 1000;

@@ -9,7 +9,8 @@ import type { AnswerStream } from './answer-stream.ts';
 import type { Unit } from './download.ts';
 import type { ClosureNix, Holdings } from './holdings.ts';
 import { writeNar } from './nar-writer.ts';
-import type { Spool, SpoolReader } from './spool.ts';
+import type { Spool } from './spool.ts';
+import type { SpoolReader } from './spool-file.ts';
 import type { Traffic } from './traffic.ts';
 
 export interface SenderComponents {

@@ -150,7 +150,6 @@ export interface PeerSettings {
 }
 
 export interface Fleet {
-  readonly network: MemoryNetwork;
   readonly peers: ReadonlyMap<string, TestPeer>;
   at(site: string): TestPeer[];
   get(name: string): TestPeer;
@@ -158,45 +157,59 @@ export interface Fleet {
   stop(): Promise<void>;
 }
 
+/** Names of peers, `<site>-<number>`, with their sites. */
+export function namesOf(sites: Readonly<Record<string, number>>): { readonly name: string; readonly site: string }[] {
+  return Object.entries(sites).flatMap(([site, count]) =>
+    Array.from({ length: count }, (_, index) => ({ site, name: `${site}-${index + 1}` })),
+  );
+}
+
 let fleets = 0;
 
 /**
- * Starts peers named `<site>-<number>`. By default `home-1` holds everything and is the only source, everybody knows all
- * neighbours, and each peer knows the store's manifest and those in `extra`.
+ * Starts a peer on each of these started meshes. By default `home-1` holds everything and is the only source, everybody
+ * knows all neighbours, and each peer knows the store's manifest and those in `extra`.
  */
+export async function startPeers(
+  store: StoreFixture,
+  meshes: ReadonlyMap<string, { readonly site: string; readonly mesh: Mesh }>,
+  settings: (name: string) => PeerSettings = () => ({}),
+  extra: readonly Manifest[] = [],
+): Promise<Fleet> {
+  fleets += 1;
+  const manifests = new Map([store.manifest, ...extra].map((manifest) => [hashOf(manifest), manifest]));
+  const siteOf = new Map([...meshes.values()].map(({ mesh, site }) => [mesh.self, site]));
+  const idOf = (name: string): string => required(meshes.get(name)).mesh.self;
+  const peers = new Map<string, TestPeer>();
+  for (const [name, { mesh }] of meshes) {
+    const own = { holdsAll: name === 'home-1', ...settings(name) };
+    const folder = join(store.folder, 'fleets', String(fleets), name);
+    peers.set(name, makePeer({ name, store, mesh, siteOf, idOf, manifests, folder, own }));
+  }
+  for (const peer of peers.values()) await peer.closures.start();
+  return {
+    peers,
+    get: (name) => required(peers.get(name)),
+    mesh: (name) => required(meshes.get(name)).mesh,
+    at: (site) => [...peers.values()].filter((peer) => peer.site === site),
+    async stop() {
+      for (const peer of peers.values()) await peer.closures.stop();
+      for (const { mesh } of meshes.values()) await mesh.stop();
+    },
+  };
+}
+
+/** Starts peers on an in-memory network, where a peer's id is its name. */
 export async function startFleet(
   store: StoreFixture,
   sites: Readonly<Record<string, number>>,
   settings: (name: string) => PeerSettings = () => ({}),
   extra: readonly Manifest[] = [],
-): Promise<Fleet> {
-  fleets += 1;
+): Promise<Fleet & { readonly network: MemoryNetwork }> {
   const network = createMemoryNetwork();
-  const names = Object.entries(sites).flatMap(([site, count]) =>
-    Array.from({ length: count }, (_, index) => ({ site, name: `${site}-${index + 1}` })),
-  );
-  const siteOf = new Map(names.map(({ name, site }) => [name, site]));
-  const manifests = new Map([store.manifest, ...extra].map((manifest) => [hashOf(manifest), manifest]));
-  const peers = new Map<string, TestPeer>();
-  const meshes = new Map(names.map(({ name }) => [name, network.join(name)]));
-  for (const [name, mesh] of meshes) {
-    const own = { holdsAll: name === 'home-1', ...settings(name) };
-    const folder = join(store.folder, 'fleets', String(fleets), name);
-    peers.set(name, makePeer({ name, store, mesh, siteOf, manifests, folder, own }));
-    await mesh.start();
-  }
-  for (const peer of peers.values()) await peer.closures.start();
-  return {
-    network,
-    peers,
-    get: (name) => required(peers.get(name)),
-    mesh: (name) => required(meshes.get(name)),
-    at: (site) => [...peers.values()].filter((peer) => peer.site === site),
-    async stop() {
-      for (const peer of peers.values()) await peer.closures.stop();
-      for (const mesh of meshes.values()) await mesh.stop();
-    },
-  };
+  const meshes = new Map(namesOf(sites).map(({ name, site }) => [name, { site, mesh: network.join(name) }]));
+  for (const { mesh } of meshes.values()) await mesh.start();
+  return { network, ...(await startPeers(store, meshes, settings, extra)) };
 }
 
 interface PeerInit {
@@ -204,17 +217,19 @@ interface PeerInit {
   readonly store: StoreFixture;
   readonly mesh: Mesh;
   readonly siteOf: ReadonlyMap<string, string>;
+  readonly idOf: (name: string) => string;
   readonly manifests: ReadonlyMap<string, Manifest>;
   readonly folder: string;
   readonly own: PeerSettings;
 }
 
-function makePeer({ name, store, mesh, siteOf, manifests, folder, own }: PeerInit): TestPeer {
-  const site = siteOf.get(name) ?? 'unknown';
-  const neighbours = [...siteOf.keys()].filter((other) => other !== name && siteOf.get(other) === site);
+function makePeer({ name, store, mesh, siteOf, idOf, manifests, folder, own }: PeerInit): TestPeer {
+  const site = required(siteOf.get(mesh.self));
+  const neighbours = [...siteOf.keys()].filter((other) => other !== mesh.self && siteOf.get(other) === site);
   const holds = new Set(own.holdsAll === true ? store.manifest.paths.map((path) => path.storePath) : []);
   const log: LogLine[] = [];
-  const live = new Set(own.live ?? neighbours);
+  const live = new Set(own.live?.map(idOf) ?? neighbours);
+  const sources = (own.sources ?? ['home-1']).map(idOf).map((peer) => ({ peer, site: required(siteOf.get(peer)) }));
   const closures = createClosures({
     spoolFolder: own.spoolFolder ?? join(folder, 'spool'),
     spoolBytesMax: own.spoolBytesMax ?? 1024 ** 3,
@@ -230,7 +245,7 @@ function makePeer({ name, store, mesh, siteOf, manifests, folder, own }: PeerIni
     manifest: async (hash) => manifests.get(hash),
     builderKeys: () => own.builderKeys ?? [store.key.publicKey],
     sites: { siteOf: (peer) => siteOf.get(peer), livePeersAtSite: () => [...live] },
-    sources: () => (own.sources ?? ['home-1']).map((peer) => ({ peer, site: siteOf.get(peer) ?? 'unknown' })),
+    sources: () => sources,
   });
   return { name, site, folder, closures, holds, log, live };
 }

@@ -15,7 +15,6 @@ import { decode, encode, hashOf } from '../../protocols/codec.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { MemoryMessage } from '../helpers/memory-mesh.ts';
 import {
-  type Fleet,
   makeKey,
   makeStore,
   manifestOf,
@@ -26,6 +25,8 @@ import {
   startFleet,
   type TestPeer,
 } from './fleet.ts';
+
+type MemoryFleet = Awaited<ReturnType<typeof startFleet>>;
 
 const kibibyte = 1024;
 /** What a death may waste: the paths in flight to the dead peer, up to their unread frames. */
@@ -67,7 +68,7 @@ function largest() {
 }
 
 /** Runs `fault` once the peer has received this many NAR bytes from another site. */
-function afterBytes(fleet: Fleet, to: string, from: string, bytesMin: number, fault: () => void): void {
+function afterBytes(fleet: MemoryFleet, to: string, from: string, bytesMin: number, fault: () => void): void {
   let bytes = 0;
   fleet.network.onMessage = (message) => {
     if (message.to === to && message.from === from && bytes < bytesMin) {
@@ -79,7 +80,7 @@ function afterBytes(fleet: Fleet, to: string, from: string, bytesMin: number, fa
 }
 
 /** Changes one bit of every NAR frame that the peer sends. */
-function corruptFrom(fleet: Fleet, peer: string): void {
+function corruptFrom(fleet: MemoryFleet, peer: string): void {
   fleet.network.onMessage = (message) => {
     const data = message.from === peer ? dataOf(message) : undefined;
     if (data === undefined) return message.bytes;
