@@ -2,14 +2,17 @@
 // stream of events, one end. Front ends parse text into these; the peer never parses a person's text.
 
 import * as v from 'valibot';
+import { entryBodySchemas } from './ledger-entries.ts';
 import { outcomeSchema } from './outcome.ts';
 import {
   actorSchema,
+  bytesSchema,
   commandIdSchema,
   countSchema,
   errorRecordSchema,
   hashSchema,
   nameSchema,
+  peerIdSchema,
   revisionSchema,
   roleSchema,
   siteSchema,
@@ -86,6 +89,43 @@ export const forwardedRequestSchema = v.object({
   follow: v.boolean(),
 });
 export type ForwardedRequest = v.InferOutput<typeof forwardedRequestSchema>;
+
+/**
+ * An entry that the controller proposes for another peer, which has done the work that it speaks of: a staged work folder,
+ * the peer's own new addresses or builder key, a stranger that showed a token.
+ */
+export const forwardedEntrySchema = v.variant('kind', [
+  v.object({ kind: v.literal('draft-staged'), body: entryBodySchemas['draft-staged'] }),
+  v.object({ kind: v.literal('draft-discarded'), body: entryBodySchemas['draft-discarded'] }),
+  v.object({ kind: v.literal('member-updated'), body: entryBodySchemas['member-updated'] }),
+  v.object({ kind: v.literal('member-joined'), body: entryBodySchemas['member-joined'] }),
+]);
+export type ForwardedEntry = v.InferOutput<typeof forwardedEntrySchema>;
+
+/** The first and only message from the peer that forwards. */
+export const controlAskSchema = v.variant('kind', [
+  v.object({ kind: v.literal('command'), request: forwardedRequestSchema }),
+  v.object({
+    kind: v.literal('entry'),
+    version: v.literal(1),
+    id: commandIdSchema,
+    actor: actorSchema,
+    entry: forwardedEntrySchema,
+  }),
+]);
+export type ControlAsk = v.InferOutput<typeof controlAskSchema>;
+
+/** Bytes of an event in one message: a view may be larger than what one message carries. */
+export const controlPartBytesMax = 256 * 1024;
+
+/** What the controller answers: events in parts, then where its ledger stood, so that the asker can wait to see the same. */
+export const controlAnswerSchema = v.variant('kind', [
+  v.object({ kind: v.literal('part'), bytes: bytesSchema, last: v.boolean() }),
+  v.object({ kind: v.literal('done'), ledgerIndex: countSchema }),
+  /** The asked peer does not lead (any more); `controller` is whom it believes to lead. */
+  v.object({ kind: v.literal('redirect'), controller: v.nullable(peerIdSchema) }),
+]);
+export type ControlAnswer = v.InferOutput<typeof controlAnswerSchema>;
 
 export const commandEventSchema = v.variant('kind', [
   /** A step that takes longer than a moment: what is done now and what it waits for. Replaces the previous progress. */

@@ -6,6 +6,7 @@ import { bytesBySiteSchema } from './beat.ts';
 import { noticeSchema, reasonSchema } from './ledger-state.ts';
 import { outcomeSchema, taskStatusSchema, taskTypeSchema } from './outcome.ts';
 import { closureChangeSchema } from './plan.ts';
+import { operatorRoleSchema } from './policy.ts';
 import {
   actorSchema,
   countSchema,
@@ -180,3 +181,35 @@ export const logLineSchema = v.object({
 export type LogLine = v.InferOutput<typeof logLineSchema>;
 
 export const noticesViewSchema = v.object({ version: v.literal(1), notices: v.array(noticeSchema) });
+
+/** View `whoami`: as whom the peer takes the person that asks. */
+export const whoamiViewSchema = v.object({
+  version: v.literal(1),
+  actor: actorSchema,
+  roles: v.array(operatorRoleSchema),
+  /** The peer whose socket was used. */
+  peer: nameSchema,
+  controller: v.nullable(nameSchema),
+});
+export type WhoamiView = v.InferOutput<typeof whoamiViewSchema>;
+
+/** View `invite`: shown once; the ledger keeps only the hash of the token's secret. */
+export const inviteViewSchema = v.object({
+  version: v.literal(1),
+  token: v.string(),
+  name: nameSchema,
+  site: siteSchema,
+  roles: v.array(roleSchema),
+  expiresAtMs: timeMsSchema,
+});
+export type InviteView = v.InferOutput<typeof inviteViewSchema>;
+
+/** View `selection`: the hosts that a selector came to, shown before anything is done with them. */
+export const selectionViewSchema = v.object({
+  version: v.literal(1),
+  selector: textSchema,
+  hosts: v.array(nameSchema),
+  /** Hosts that the selector names too and that cannot be deployed to, each with its reason. */
+  leftOut: v.array(v.object({ host: nameSchema, reason: textSchema })),
+});
+export type SelectionView = v.InferOutput<typeof selectionViewSchema>;

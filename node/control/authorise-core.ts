@@ -1,7 +1,7 @@
 // Owns who may do what. Pure: the ledger's policy and members in, a yes or a refusal that names who could. The ledger's own
 // rules (an author's plan, a stale plan) are judged where the entry is applied, by every peer alike.
 
-import type { Command, CommandName } from '../../protocols/control.ts';
+import type { Command, CommandName, ForwardedEntry } from '../../protocols/control.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import { hasRole, rolesOf } from '../../protocols/ledger-rules.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
@@ -111,6 +111,25 @@ export function authorise(actor: string, command: Command, state: LedgerState): 
     `'${actor}' may not ${command.name}: '${root}' is no voter, so its socket reads and commands '${root}' alone`,
     { hint: `Use the local socket of a voter (${votersOf(state).join(', ')}).` },
   );
+}
+
+/**
+ * Lets an entry pass that a peer has prepared: drafts are a deployer's, members speak of themselves, and whoever shows a
+ * token may be carried by any member.
+ * @throws ParleyError `not-allowed`.
+ */
+export function authoriseEntry(actor: string, entry: ForwardedEntry, sender: string, state: LedgerState): void {
+  switch (entry.kind) {
+    case 'draft-staged':
+    case 'draft-discarded':
+      authorise(actor, { name: 'discard' }, state);
+      return;
+    case 'member-updated':
+      if (entry.body.peer === sender) return;
+      throw new ParleyError('not-allowed', `peer '${sender}' may not speak for peer '${entry.body.peer}'`);
+    case 'member-joined':
+      return;
+  }
 }
 
 /** Operators with any of these roles, sorted. */

@@ -1,0 +1,165 @@
+// Owns what this room needs of its neighbours, as narrow as it uses them, and the types that its own files share.
+
+import type {
+  BuildLogLine,
+  BuildProgress,
+  BuildRequest,
+  BuildResult,
+  EvaluateRequest,
+  Evaluation,
+  UpdateRequest,
+  UpdateResult,
+} from '../../protocols/build-job.ts';
+import type { Report } from '../../protocols/journal.ts';
+import type { EntryDraft, LedgerEntry } from '../../protocols/ledger-entries.ts';
+import type { CommandResult, CommitIntent, LedgerState } from '../../protocols/ledger-state.ts';
+import type { ClosureChange } from '../../protocols/plan.ts';
+import type { LogLine } from '../../protocols/views.ts';
+import type { BlobStore, Clock, Logger, Mesh, RandomBytes } from '../interfaces.ts';
+import type { BeatFacts } from './beats.ts';
+import type { VoterChange } from './voters-core.ts';
+
+interface Waiting {
+  readonly signal: AbortSignal;
+}
+
+export interface ControlLedger {
+  state(): LedgerState;
+  onApplied(listener: (state: LedgerState, entry: LedgerEntry | undefined) => void): () => void;
+  waitFor(predicate: (state: LedgerState) => boolean, signal: AbortSignal): Promise<LedgerState>;
+  propose(draft: EntryDraft, options: Waiting): Promise<{ readonly index: number; readonly result: CommandResult }>;
+  fetchBlob(hash: string, options: Waiting): Promise<Uint8Array>;
+  replicateBlob(hash: string, options: Waiting): Promise<void>;
+  genesis(): Uint8Array;
+}
+
+/** What this peer knows about who leads. */
+export interface Leadership {
+  /** Peer id of the controller; null while this peer knows of none. */
+  controller(): string | null;
+  /** True while this peer leads and has applied every entry of earlier terms. */
+  leads(): boolean;
+  onChange(listener: () => void): () => void;
+  /**
+   * Resolves once this peer's state holds everything that was committed before the call.
+   * @throws ParleyError `not-controller` (retryable) where a majority does not say so.
+   */
+  confirm(options: Waiting): Promise<void>;
+}
+
+/** Only on voters. */
+export interface ControlVoters {
+  /** Whether the learner has (nearly) all that the leader has. */
+  isCaughtUp(raftId: number): boolean;
+  changeVoters(change: VoterChange, options: Waiting): Promise<void>;
+}
+
+interface TreeFile {
+  readonly path: string;
+  readonly change: 'added' | 'modified' | 'deleted';
+}
+
+interface Tree {
+  readonly tree: string;
+  readonly pack: Uint8Array;
+  readonly files: readonly TreeFile[];
+}
+
+/** The project room; null on peers that hold no repository. */
+export interface ControlProject {
+  executeCommit(intent: CommitIntent, options: Waiting): Promise<string>;
+  ensureRevision(revision: string, options: Waiting): Promise<void>;
+  ensurePack(pack: string, options: Waiting): Promise<void>;
+  patch(base: string | null, tree: string): Promise<string>;
+  history(
+    limit: number,
+  ): Promise<
+    readonly { readonly revision: string; readonly author: string; readonly atMs: number; readonly message: string }[]
+  >;
+  checkout(treeish: string, folder: string): Promise<void>;
+  treeOf(folder: string, base: string | null): Promise<Tree>;
+  readonly workFolders: {
+    read(
+      folder: string,
+      project: {
+        readonly head: string | null;
+        readonly draft: { readonly tree: string; readonly actor: string } | null;
+      },
+    ): Promise<{ readonly kind: 'unchanged' | 'reverted' } | ({ readonly kind: 'changed' } & Tree)>;
+    write(
+      folder: string,
+      target: { readonly head: string | null; readonly tree: string; readonly pack: Uint8Array | null },
+    ): Promise<void>;
+  };
+}
+
+export interface JobOptions {
+  readonly signal: AbortSignal;
+  readonly onLog?: (line: BuildLogLine) => void;
+  readonly onProgress?: (progress: BuildProgress) => void;
+}
+
+/** One builder, here or elsewhere. */
+export interface ControlBuilder {
+  evaluate(request: EvaluateRequest, options: JobOptions): Promise<Evaluation>;
+  build(request: BuildRequest, options: JobOptions): Promise<BuildResult>;
+  update(request: UpdateRequest, options: JobOptions): Promise<UpdateResult>;
+}
+
+interface ClosurePath {
+  readonly storePath: string;
+  readonly narSize: number;
+}
+
+/** Compares two closures; the weightiest changes come first. */
+export type DiffClosures = (
+  before: readonly ClosurePath[],
+  after: readonly ClosurePath[],
+) => { readonly changes: readonly ClosureChange[] };
+
+export interface ControlJournal {
+  pull(request: {
+    readonly peer: string;
+    readonly incarnation: number;
+    readonly from: number;
+    readonly signal: AbortSignal;
+  }): Promise<readonly Report[]>;
+  /** This peer's own reports. */
+  read(from: number, limit: number): Promise<readonly Report[]>;
+  incarnation(): number;
+  taskLog(task: string): {
+    append(lines: readonly Pick<LogLine, 'stream' | 'level' | 'text'>[]): void;
+    end(): void;
+  };
+  readLogs(request: {
+    readonly peer: string;
+    readonly task: string;
+    readonly follow: boolean;
+    readonly signal: AbortSignal;
+  }): AsyncIterable<LogLine>;
+}
+
+export interface ControlComponents {
+  readonly mesh: Pick<Mesh, 'self' | 'addresses' | 'handle' | 'open' | 'connectedPeers' | 'onPeerChange'>;
+  readonly ledger: ControlLedger;
+  readonly leadership: Leadership;
+  /** Null on peers that do not vote. */
+  readonly voters: ControlVoters | null;
+  readonly blobs: Pick<BlobStore, 'put'>;
+  readonly project: ControlProject | null;
+  /** The builder of a peer with that role; this peer's own included. */
+  readonly builderAt: (peer: string) => ControlBuilder;
+  readonly diffClosures: DiffClosures;
+  readonly journal: ControlJournal;
+  /** Makes the text of an invite and the hash of its secret. */
+  readonly createToken: (facts: {
+    readonly fleet: string;
+    readonly addresses: string[];
+    readonly expiresAtMs: number;
+  }) => { readonly text: string; readonly secretHash: string };
+  /** What this peer says about itself in its beats. */
+  readonly facts: () => BeatFacts;
+  readonly clock: Clock;
+  readonly randomBytes: RandomBytes;
+  readonly logger: Logger;
+}

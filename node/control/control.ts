@@ -1,0 +1,240 @@
+// Owns the joining of this room's parts: a command comes in at the socket or from another peer, is judged, carried out where
+// the controller is, and its events go back the same way.
+
+import type { CommandEvent, CommandRequest, ControlAsk, ForwardedEntry } from '../../protocols/control.ts';
+import { ParleyError } from '../../protocols/errors.ts';
+import type { JoinGrant } from '../../protocols/join.ts';
+import type { EntryDraft, MemberFacts } from '../../protocols/ledger-entries.ts';
+import type { Startable } from '../interfaces.ts';
+import { type Applicant, admitApplicant, checkInvite } from './admission.ts';
+import { createAnnouncer } from './announce.ts';
+import { authorise, authoriseEntry, checkSpeaker, isReadCommand, localActor } from './authorise-core.ts';
+import { createBeats } from './beats.ts';
+import { createCatalogue } from './catalogue.ts';
+import type { CommandContext } from './commands/command-context.ts';
+import { carryOutCommand } from './commands/index.ts';
+import type { ControlComponents } from './control-types.ts';
+import { createCoordinator } from './coordinator.ts';
+import { createForwarding } from './forward.ts';
+import { createPresence, type Presence } from './presence.ts';
+import { createReports } from './reports.ts';
+import { createControlSocket } from './socket.ts';
+import {
+  countUncommitted,
+  diffFolder,
+  type FolderRequest,
+  refreshFolder,
+  stageFolder,
+  stagesFolder,
+  type WorkFolderContext,
+} from './work-folder.ts';
+
+export interface ControlInit {
+  /** Where the local socket is made: STATE/control.sock. */
+  readonly socketPath: string;
+  /** This peer's name. */
+  readonly name: string;
+  /** Lets the socket speak as any operator (the demo). */
+  readonly speakAs: boolean;
+  /** This program's version, for beats. */
+  readonly release: string;
+}
+
+export interface Control extends Startable {
+  /** Runs a command as the local socket does. The last event is `end` or `error`; refusals before that are thrown. */
+  run(request: CommandRequest, signal: AbortSignal): AsyncGenerator<CommandEvent>;
+  /** Decides about a stranger that showed a token (for the mesh's join protocol). */
+  admit(applicant: Applicant): Promise<JoinGrant>;
+  /** What this peer is now; the ledger is told where it says otherwise. */
+  announce(facts: MemberFacts): void;
+  /** Something in the beat's facts has changed. */
+  factsChanged(): void;
+  readonly presence: Pick<Presence, 'of' | 'onChange'>;
+}
+
+/** A majority answers within a round trip; a leader that hears nothing for this long is none. */
+const confirmTimeoutMs = 2_000;
+/** Answered from this peer's own replica: they stream, and gain nothing from the controller. */
+const localCommands: readonly string[] = ['logs', 'notices'];
+
+export const createControl =
+  (init: ControlInit) =>
+  (components: ControlComponents): Control => {
+    const { ledger, leadership, mesh, clock } = components;
+    const logger = components.logger.child({ room: 'control' });
+    const shared = { ...components, logger };
+    const presence = createPresence(shared);
+    const isOnline = (peer: string) => presence.of(peer).online;
+    const catalogue = createCatalogue({ ...shared, isOnline });
+    const coordinator = createCoordinator({ ...shared, presence, catalogue });
+    const reports = createReports({ ...shared, presence });
+    const forwarding = createForwarding({ ...shared, carryOut });
+    const beats = createBeats({ release: init.release })({ ...shared, recordOwn: presence.recordOwn });
+    const announcer = createAnnouncer({ ...shared, propose: proposeOwn });
+    const inTurn = createTurns();
+    const socket = createControlSocket({ path: init.socketPath })({ logger, clock, run });
+
+    async function* carryOut(
+      ask: ControlAsk,
+      { sender, current, signal }: { readonly sender: string; readonly current: boolean; readonly signal: AbortSignal },
+    ): AsyncGenerator<CommandEvent> {
+      if (ask.kind === 'entry') {
+        yield await proposeFor(ask, sender, signal);
+        return;
+      }
+      const { actor, command } = ask.request;
+      if (current && isReadCommand(command.name)) {
+        await leadership.confirm({ signal: AbortSignal.any([signal, AbortSignal.timeout(confirmTimeoutMs)]) });
+      }
+      checkSpeaker(sender, actor, ledger.state());
+      authorise(actor, command, ledger.state());
+      yield* carryOutCommand(contextOf(ask.request, current, signal));
+    }
+
+    async function proposeFor(
+      ask: Extract<ControlAsk, { kind: 'entry' }>,
+      sender: string,
+      signal: AbortSignal,
+    ): Promise<CommandEvent> {
+      const { actor, entry, id } = ask;
+      const state = ledger.state();
+      checkSpeaker(sender, actor, state);
+      authoriseEntry(actor, entry, sender, state);
+      if (entry.kind === 'member-joined') checkInvite(state, entry.body.secretHash);
+      const draft: EntryDraft = { ...entry, actor, commandId: id };
+      await inTurn(() => ledger.propose(draft, { signal }));
+      return { kind: 'end', outcome: 'succeeded', task: null, waitsFor: null, text: '', revision: null };
+    }
+
+    function contextOf(request: CommandContext['request'], current: boolean, signal: AbortSignal): CommandContext {
+      return {
+        components: shared,
+        catalogue,
+        request,
+        signal,
+        isOnline,
+        inTurn,
+        facts: () => ({
+          controller: leadership.leads() ? mesh.self : leadership.controller(),
+          current,
+          presence: presence.of,
+          waits: coordinator.waits,
+          progress: coordinator.progress,
+        }),
+        onChange(listener) {
+          const stops = [ledger.onApplied(listener), presence.onChange(listener), coordinator.onChange(listener)];
+          return () => {
+            for (const stop of stops) stop();
+          };
+        },
+      };
+    }
+
+    /** An entry that this peer needs for itself or for a stranger. */
+    async function proposeOwn(entry: ForwardedEntry, signal: AbortSignal): Promise<void> {
+      const id = `own-${Buffer.from(components.randomBytes(12)).toString('hex')}`;
+      await finish(forwarding.run({ kind: 'entry', version: 1, id, actor: `root@${init.name}`, entry }, signal));
+    }
+
+    async function* run(request: CommandRequest, signal: AbortSignal): AsyncGenerator<CommandEvent> {
+      const actor = localActor(request, init, ledger.state());
+      const { id, command, follow } = request;
+      const forwarded = { version: 1 as const, id, command, actor, follow };
+      const folder = request.workFolder === undefined ? undefined : { ...request, workFolder: request.workFolder };
+      if (localCommands.includes(command.name)) {
+        yield* carryOutCommand(contextOf(forwarded, false, signal));
+        return;
+      }
+      if (folder !== undefined) {
+        yield* runInFolder(folder, forwarded, signal);
+        return;
+      }
+      yield* forwarding.run({ kind: 'command', request: forwarded }, signal);
+    }
+
+    async function* runInFolder(
+      request: FolderRequest,
+      forwarded: CommandContext['request'],
+      signal: AbortSignal,
+    ): AsyncGenerator<CommandEvent> {
+      const context = folderContext(request, forwarded.actor, signal);
+      if (request.command.name === 'diff') {
+        const view = await diffFolder(request, context);
+        if (view !== null) {
+          yield view;
+          yield { kind: 'end', outcome: 'succeeded', task: null, waitsFor: null, text: '', revision: null };
+          return;
+        }
+      } else if (stagesFolder(request)) {
+        authorise(forwarded.actor, request.command, ledger.state());
+        await stageFolder(request, context);
+      }
+      if (request.command.name === 'deploy' && !stagesFolder(request)) {
+        const count = await countUncommitted(request, context);
+        const text = `${count} changed ${count === 1 ? 'file' : 'files'} of the work folder are not committed and not part of this`;
+        if (count > 0) yield { kind: 'progress', text };
+      }
+      for await (const event of forwarding.run({ kind: 'command', request: forwarded }, signal)) {
+        if (event.kind === 'end' && stagesFolder(request)) await refreshFolder(request, context);
+        yield event;
+      }
+    }
+
+    function folderContext(request: FolderRequest, actor: string, signal: AbortSignal): WorkFolderContext {
+      let count = 0;
+      return {
+        components: shared,
+        signal,
+        async propose(entry) {
+          count += 1;
+          const id = `${request.id.slice(0, 120)}:draft${count}`;
+          await finish(forwarding.run({ kind: 'entry', version: 1, id, actor, entry }, signal));
+        },
+      };
+    }
+
+    return {
+      run,
+      presence,
+      admit: (applicant) => admitApplicant(applicant, { ledger, propose: proposeOwn }),
+      announce: announcer.announce,
+      factsChanged: beats.changed,
+      async start() {
+        presence.start();
+        forwarding.start();
+        await beats.start();
+        announcer.start();
+        coordinator.start();
+        reports.start();
+        await socket.start();
+      },
+      async stop() {
+        await socket.stop();
+        await reports.stop();
+        await coordinator.stop();
+        await announcer.stop();
+        await beats.stop();
+        presence.stop();
+      },
+    };
+  };
+
+/** Waits for the last event and throws it where it is an error. */
+async function finish(events: AsyncIterable<CommandEvent>): Promise<void> {
+  for await (const event of events) {
+    if (event.kind === 'end') return;
+    if (event.kind !== 'error') continue;
+    const { code, message, hint, retryable } = event.error;
+    throw new ParleyError(code, message, hint === undefined ? { retryable } : { retryable, hint });
+  }
+}
+
+/** One piece of work after another, whatever becomes of each. */
+function createTurns(): <T>(work: () => Promise<T>) => Promise<T> {
+  let last: Promise<unknown> = Promise.resolve();
+  return (work) => {
+    const result = last.then(work, work);
+    last = result.catch(() => undefined);
+    return result;
+  };
+}

@@ -1,0 +1,97 @@
+// Owns what happens to a caller's work folder around a command: its changes become the draft before, and what was committed
+// or updated is brought into it afterwards. The folder lies on the machine of the peer whose socket was used.
+
+import type { CommandEvent, CommandRequest, ForwardedEntry } from '../../protocols/control.ts';
+import { ParleyError } from '../../protocols/errors.ts';
+import type { DiffView } from '../../protocols/views.ts';
+import type { ControlComponents, ControlProject } from './control-types.ts';
+import { draftBody } from './draft-core.ts';
+
+export interface WorkFolderContext {
+  readonly components: Pick<ControlComponents, 'project' | 'ledger' | 'blobs' | 'logger'>;
+  readonly signal: AbortSignal;
+  /** Has the controller propose an entry for this command's actor; resolves once this peer's state shows it. */
+  readonly propose: (entry: ForwardedEntry) => Promise<void>;
+}
+
+/** A folder's request, told apart from one without. */
+export type FolderRequest = CommandRequest & { readonly workFolder: string };
+
+/** Whether the command takes the folder's changes up. */
+export function stagesFolder({ command }: CommandRequest): boolean {
+  return (
+    command.name === 'commit' ||
+    command.name === 'update' ||
+    (command.name === 'deploy' && command.commitMessage !== null)
+  );
+}
+
+/** Makes the folder's changes the fleet's draft. @throws ParleyError of the project room, and refusals of the ledger. */
+export async function stageFolder(request: FolderRequest, context: WorkFolderContext): Promise<void> {
+  const { ledger, blobs } = context.components;
+  const project = projectHere(request, context);
+  const { head, draft } = await stateAtHead(project, context);
+  const read = await project.workFolders.read(request.workFolder, { head, draft });
+  if (read.kind === 'reverted' && draft !== null) await context.propose({ kind: 'draft-discarded', body: {} });
+  if (read.kind !== 'changed' || draft?.tree === read.tree) return;
+  const pack = await blobs.put(read.pack);
+  await ledger.replicateBlob(pack, { signal: context.signal });
+  const body = draftBody({ base: head, previous: draft?.hash ?? null, tree: read.tree, pack, files: read.files });
+  await context.propose({ kind: 'draft-staged', body });
+}
+
+/** The folder's own changes against the head, without staging them: anybody may look. Null where it has none. */
+export async function diffFolder(request: FolderRequest, context: WorkFolderContext): Promise<CommandEvent | null> {
+  const { blobs } = context.components;
+  const project = projectHere(request, context);
+  const { head, draft } = await stateAtHead(project, context);
+  const read = await project.workFolders.read(request.workFolder, { head, draft });
+  if (read.kind !== 'changed' || draft?.tree === read.tree) return null;
+  await project.ensurePack(await blobs.put(read.pack), { signal: context.signal });
+  const files = read.files.map(({ path, change }) => ({ path, change }));
+  const data: DiffView = { version: 1, base: head, files, patch: await project.patch(head, read.tree) };
+  return { kind: 'view', view: 'diff', data };
+}
+
+/** How many files of the folder a deploy leaves out, since they are neither committed nor to be committed. */
+export async function countUncommitted(request: FolderRequest, context: WorkFolderContext): Promise<number> {
+  const project = projectHere(request, context);
+  const { head, draft } = await stateAtHead(project, context);
+  const read = await project.workFolders.read(request.workFolder, { head, draft });
+  return read.kind === 'changed' ? read.files.length : 0;
+}
+
+/** Brings the folder to the new head, or to the draft that an update made. What fails here is told and harms nothing. */
+export async function refreshFolder(request: FolderRequest, context: WorkFolderContext): Promise<void> {
+  const { ledger, logger } = context.components;
+  const project = projectHere(request, context);
+  try {
+    const { head, draft } = await stateAtHead(project, context);
+    if (draft !== null) {
+      const pack = await ledger.fetchBlob(draft.pack, { signal: context.signal });
+      await project.workFolders.write(request.workFolder, { head: draft.base, tree: draft.tree, pack });
+    } else if (head !== null) {
+      await project.workFolders.read(request.workFolder, { head, draft: null });
+    }
+  } catch (error) {
+    context.signal.throwIfAborted();
+    logger.warn({ error: String(error) }, 'the work folder could not be brought up to date');
+  }
+}
+
+async function stateAtHead(project: ControlProject, { components, signal }: WorkFolderContext) {
+  const { head, draft } = components.ledger.state();
+  if (head !== null) await project.ensureRevision(head, { signal });
+  return { head, draft };
+}
+
+function projectHere(request: FolderRequest, { components }: WorkFolderContext): ControlProject {
+  if (components.project !== null) return components.project;
+  throw new ParleyError(
+    'no-repository',
+    `'${request.workFolder}' cannot be used: this peer holds no copy of the project`,
+    {
+      hint: 'Give the command at a voter or a builder.',
+    },
+  );
+}
