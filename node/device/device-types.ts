@@ -57,6 +57,10 @@ export interface DeviceInit {
   readonly healthSettleMs: number;
   /** How long another peer has to confirm the switch, from the end of activation on. */
   readonly confirmWindowMs: number;
+  /** How long fetching may go on without a new byte while nobody has the closure. */
+  readonly fetchPatienceMs: number;
+  /** Folder for the garbage-collector roots of the current, previous and next system. */
+  readonly rootsFolder: string;
 }
 
 export interface DeviceComponents {
@@ -68,34 +72,28 @@ export interface DeviceComponents {
     fetchBlob(hash: string, options: { readonly signal: AbortSignal }): Promise<Uint8Array>;
   };
   readonly closures: {
-    /** Bytes (of NARs) of the closure that are not in the store yet. */
-    missingBytes(manifestHash: string, options: { readonly signal: AbortSignal }): Promise<number>;
-    /** Brings what the store lacks to this machine. */
+    /** Brings what the store lacks to this machine. The first progress tells how much that is. */
     fetch(
       manifestHash: string,
       options: {
         readonly signal: AbortSignal;
         readonly onProgress?: (progress: { readonly bytesDone: number; readonly bytesTotal: number }) => void;
       },
-    ): Promise<unknown>;
-    /** Makes the closure valid in the store, signatures checked, with a garbage-collector root of this name. */
-    realise(
-      manifestHash: string,
-      options: { readonly root: string; readonly signal: AbortSignal },
-    ): Promise<{ readonly toplevel: string }>;
-    /** Lets go of what `realise` rooted under this name. */
-    release(root: string): Promise<void>;
+    ): Promise<void>;
+    /** Makes the fetched closure valid in the store, signatures checked, with a garbage-collector root. */
+    realise(manifestHash: string, options: { readonly rootLink: string; readonly signal: AbortSignal }): Promise<void>;
+    /** The closure is not wanted any more. */
+    release(manifestHash: string): Promise<void>;
+  };
+  readonly nix: {
+    addRoot(link: string, storePath: string): Promise<void>;
+    removeRoot(link: string): Promise<void>;
   };
   readonly machine: Machine;
   readonly journal: Pick<Journal, 'append' | 'incarnation' | 'taskLog'>;
   readonly mesh: {
     handle(protocol: string, handler: (stream: MessageStream) => Promise<void>, options?: object): void;
-    /** `fresh` asks for a new connection: an old one proves nothing about the network after a switch. */
-    open(
-      peer: string,
-      protocol: string,
-      options: { readonly signal: AbortSignal; readonly fresh?: boolean },
-    ): Promise<MessageStream>;
+    open(peer: string, protocol: string, options: { readonly signal: AbortSignal }): Promise<MessageStream>;
     connectedPeers(): readonly { readonly peer: string }[];
   };
   readonly identity: { sign(bytes: Uint8Array): Uint8Array };
