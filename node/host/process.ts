@@ -181,7 +181,8 @@ function startFailure(request: ProcessRequest, cause: unknown): ParleyError {
       cause,
     });
   }
-  if (code === 'ENOENT') {
+  // A folder of PATH that we may not read makes the kernel answer EACCES for a bare name that is nowhere.
+  if (code === 'ENOENT' || (code === 'EACCES' && !request.program.includes('/'))) {
     const hint = `Install '${request.program}', or put the folder that holds it on PATH.`;
     return failureOf('program-missing', request, 'not found', { cause, hint });
   }
