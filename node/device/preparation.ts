@@ -84,8 +84,7 @@ async function fetchClosure(job: Job, record: SlotRecord): Promise<void> {
       onProgress({ bytesDone, bytesTotal }) {
         if (lastDone === -1) {
           checkSpace(job, bytesTotal - bytesDone).catch((error: unknown) => noRoom.abort(error));
-        }
-        if (bytesDone > lastDone) sawProgress();
+        } else if (bytesDone > lastDone) sawProgress();
         lastDone = bytesDone;
         job.show('checked', 'fetching the closure', bytesDone, bytesTotal);
       },

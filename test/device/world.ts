@@ -1,0 +1,393 @@
+// A device's world for tests: a disk and a machine that outlive crashes, a clock that runs as fast as it is asked, real
+// journals, and a way to crash before or after anything that leaves a trace.
+
+import { mkdirSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import type { TestContext } from 'node:test';
+import {
+  createDevice,
+  type Device,
+  type DeviceInit,
+  type Machine,
+  type SwitchResult,
+} from '../../node/device/index.ts';
+import type { Clock, KeyValueStore } from '../../node/interfaces.ts';
+import { createJournal, type Journal } from '../../node/journal/index.ts';
+import { identityFromSeed, verifySignature } from '../../node/mesh/index.ts';
+import { encode, hashOf } from '../../protocols/codec.ts';
+import { ParleyError } from '../../protocols/errors.ts';
+import type { OrderEnd, Report } from '../../protocols/journal.ts';
+import type { LedgerState, Member, Order } from '../../protocols/ledger-state.ts';
+import type { Plan } from '../../protocols/plan.ts';
+import { createMemoryNetwork } from '../helpers/memory-mesh.ts';
+import { silentLogger } from './toplevels.ts';
+
+export const system = (name: string) => `/nix/store/${hashOf(name).replaceAll(/[eu]/g, 'x').slice(0, 32)}-${name}`;
+export const identityOf = (number: number) => identityFromSeed(new Uint8Array(32).fill(number));
+export const host = 'web1';
+export const self = identityOf(1).peer;
+
+/** What happens when a system's program runs with `test`; by default it becomes the running one and says 0. */
+export type Behaviour = (world: World) => SwitchResult | Promise<SwitchResult>;
+
+export interface World {
+  readonly network: ReturnType<typeof createMemoryNetwork>;
+  readonly behaviours: Map<string, Behaviour>;
+  readonly failedUnits: Map<string, string[]>;
+  readonly simulated: Set<string>;
+  readonly calls: string[];
+  /** Names of the systems that are rooted, sorted. */
+  roots(): string[];
+  readonly plans: Map<string, Uint8Array>;
+  running: string | null;
+  profile: string | null;
+  booted: string | null;
+  boot: number;
+  freeBytes: number;
+  missingBytes: number;
+  /** Replaced by tests that want a fetch to wait or fail. */
+  onFetch: (signal: AbortSignal) => Promise<void>;
+  onBootDefault: (toplevel: string) => SwitchResult;
+  state: LedgerState;
+  /** Counts down at each trace; the device crashes at zero. */
+  crashIn: number;
+  /** Traces left so far. */
+  traces: number;
+  apply(change: Partial<LedgerState>): void;
+  /** Gives an order for a closure through a plan; returns it. */
+  order(number: number, closure: string, changes?: Partial<Order>): Order;
+  /** Starts a device on this world; the one before must have crashed or stopped. */
+  start(): Promise<Run>;
+  reboot(): void;
+}
+
+export interface Run {
+  readonly device: Device;
+  readonly journal: Journal;
+  /** Reports of this run and of those before it. */
+  reports(): Promise<Report[]>;
+  /** Resolves with the end of an order, or undefined when the device crashes first. */
+  ended(order: number): Promise<OrderEnd | undefined>;
+  readonly crashed: Promise<void>;
+  stop(): Promise<void>;
+}
+
+export class Crash extends Error {}
+
+export async function makeWorld(t: TestContext, init: Partial<DeviceInit> = {}): Promise<World> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'parley-world-'));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  const disk = new Map<string, Uint8Array>();
+  const listeners = new Set<(state: LedgerState) => void>();
+
+  const world: World = {
+    network: createMemoryNetwork(),
+    ...{ behaviours: new Map(), failedUnits: new Map(), simulated: new Set(), calls: [] },
+    ...{ plans: new Map(), running: system('old'), profile: system('old'), booted: system('old'), boot: 1 },
+    ...{ freeBytes: 1e12, missingBytes: 1000, crashIn: Number.POSITIVE_INFINITY, traces: 0 },
+    roots: () =>
+      readdirSync(path.join(folder, 'roots'))
+        .map((link) => link.slice(33))
+        .sort(),
+    onFetch: async () => {},
+    onBootDefault: () => ({ exitCode: 0, output: '' }),
+    state: emptyState(),
+    apply(change) {
+      world.state = { ...world.state, ...change, index: world.state.index + 1 };
+      for (const listener of [...listeners]) listener(world.state);
+    },
+    order(number, closure, changes = {}) {
+      const manifest = hashOf(`manifest of ${closure}`);
+      const bytes = encode(planFor(number, closure, manifest));
+      const plan = hashOf(Buffer.from(bytes).toString('hex'));
+      world.plans.set(plan, bytes);
+      const order: Order = {
+        ...{ number, peer: self, host, task: `t${number}/${host}`, plan, closure, manifest, revision: null },
+        ...{ givenAtMs: 0, cancelled: false, outcome: null, reason: null, ...changes },
+      };
+      world.apply({ orders: { [host]: order } });
+      return order;
+    },
+    reboot() {
+      world.boot += 1;
+      world.running = world.profile;
+      world.booted = world.profile;
+    },
+    start: () => startRun(world, disk, listeners, { folder, init }),
+  };
+  return world;
+}
+
+async function startRun(
+  world: World,
+  disk: Map<string, Uint8Array>,
+  listeners: Set<(state: LedgerState) => void>,
+  { folder, init }: { readonly folder: string; readonly init: Partial<DeviceInit> },
+): Promise<Run> {
+  const crash = Promise.withResolvers<void>();
+  let isDead = false;
+  const alive = () => {
+    if (isDead) throw new Crash('the device is dead');
+  };
+  const trace = () => {
+    alive();
+    world.traces += 1;
+    world.crashIn -= 1;
+    if (world.crashIn >= 0) return;
+    isDead = true;
+    world.crashIn = Number.POSITIVE_INFINITY;
+    crash.resolve();
+    throw new Crash('the device crashes here');
+  };
+  /** Something that leaves a trace: the crash comes before or after it. */
+  const traced = <T>(effect: () => T): T => {
+    trace();
+    const result = effect();
+    trace();
+    return result;
+  };
+
+  const identity = identityOf(1);
+  const mesh = world.network.join(self);
+  await mesh.start();
+  for (const peer of Object.keys(world.state.members)) {
+    if (peer !== self) await mesh.open(peer, '/hello', { signal: AbortSignal.timeout(5_000) }).catch(() => undefined);
+  }
+  const clock = createFastClock();
+  const store = memoryStore(disk, alive, traced);
+  const markerFile = path.join(folder, 'marker');
+  const journal = createJournal({ self, name: host, markerFile })({
+    ...{ store, identity, verifySignature, mesh, clock, logger: silentLogger },
+  });
+  const components = {
+    ...{ store, journal, mesh, identity, verifySignature, clock, logger: silentLogger },
+    machine: machineOf(world, alive, traced),
+    ledger: {
+      state: () => world.state,
+      onApplied(listener: (state: LedgerState) => void) {
+        listeners.add(listener);
+        return () => listeners.delete(listener);
+      },
+      fetchBlob: async (hash: string) => world.plans.get(hash) ?? new Uint8Array(),
+    },
+    closures: {
+      async fetch(
+        _manifest: string,
+        {
+          signal,
+          onProgress,
+        }: { signal: AbortSignal; onProgress?: (progress: { bytesDone: number; bytesTotal: number }) => void },
+      ) {
+        alive();
+        onProgress?.({ bytesDone: 0, bytesTotal: world.missingBytes });
+        await world.onFetch(signal);
+        signal.throwIfAborted();
+        onProgress?.({ bytesDone: world.missingBytes, bytesTotal: world.missingBytes });
+      },
+      async realise(manifest: string, { rootLink }: { rootLink: string }) {
+        traced(() => root(rootLink, manifest));
+      },
+      release: async () => {},
+    },
+    nix: {
+      addRoot: async (link: string, toplevel: string) => root(link, toplevel),
+      removeRoot: async (link: string) => rmSync(link),
+    },
+    randomBytes: (count: number) => crypto.getRandomValues(new Uint8Array(count)),
+  };
+  const times = { healthSettleMs: 1_000, confirmWindowMs: 30_000, fetchPatienceMs: 60_000 };
+  const device = createDevice({ self, host, ...times, rootsFolder: path.join(folder, 'roots'), ...init })(components);
+  const reports = async () => {
+    const pairs = [...disk].filter(([key]) => key.startsWith('report/'));
+    return pairs.length === 0 ? [] : await journal.read(1, 10_000);
+  };
+  const findEnd = async (order: number): Promise<OrderEnd | undefined> => {
+    for (const report of await reports())
+      if (report.kind === 'order-ended' && report.body.order === order) return report.body;
+    return undefined;
+  };
+
+  try {
+    await journal.start();
+    await device.start();
+  } catch (error) {
+    if (!(error instanceof Crash)) throw error;
+  }
+
+  return {
+    ...{ device, journal, reports, crashed: crash.promise },
+    async ended(order) {
+      const appended = Promise.withResolvers<OrderEnd>();
+      const unsubscribe = journal.onAppended((report) => {
+        if (report.kind === 'order-ended' && report.body.order === order) appended.resolve(report.body);
+      });
+      try {
+        const found = await findEnd(order).catch(() => undefined);
+        return found ?? (await Promise.race([appended.promise, crash.promise.then(() => undefined)]));
+      } finally {
+        unsubscribe();
+      }
+    },
+    async stop() {
+      isDead = true;
+      await device.stop();
+      await mesh.stop();
+    },
+  };
+}
+
+function machineOf(world: World, alive: () => void, traced: <T>(effect: () => T) => T): Machine {
+  const kindOf = (toplevel: string) => {
+    if (toplevel.endsWith('-nosystem')) throw new ParleyError('not-a-system', `'${toplevel}' is no NixOS system`);
+    const kind: 'contained' | 'simulated' = world.simulated.has(toplevel) ? 'simulated' : 'contained';
+    return { kind, why: 'it needs a booted systemd' };
+  };
+  return {
+    prepare: async () => alive(),
+    canRun: async (toplevel) => kindOf(toplevel),
+    async switchToConfiguration(toplevel, action, options = {}) {
+      world.calls.push(`${action}${options.skipChecks ? '!' : ''} ${toplevel.slice(44)}`);
+      if (action === 'boot') return traced(() => world.onBootDefault(toplevel));
+      traced(() => {});
+      const behaviour = world.behaviours.get(toplevel) ?? becomes(toplevel);
+      const result = await behaviour(world);
+      traced(() => {});
+      return result;
+    },
+    async failedUnits() {
+      alive();
+      return world.running === null ? [] : (world.failedUnits.get(world.running) ?? []);
+    },
+    running: async () => world.running,
+    booted: async () => world.booted,
+    async setRunningSimulated(toplevel) {
+      world.calls.push(`simulated ${toplevel?.slice(44) ?? 'none'}`);
+      traced(() => {
+        world.running = toplevel;
+      });
+    },
+    profile: async () => world.profile,
+    async setProfile(toplevel) {
+      traced(() => {
+        world.profile = toplevel;
+      });
+    },
+    bootId: async () => `boot-${world.boot}`,
+    freeBytes: async () => world.freeBytes,
+  };
+}
+
+function root(link: string, target: string): void {
+  mkdirSync(path.dirname(link), { recursive: true });
+  rmSync(link, { force: true });
+  symlinkSync(target, link);
+}
+
+/** A switch that makes the system the running one and ends with this status. */
+export function becomes(toplevel: string, exitCode = 0, output = ''): Behaviour {
+  return (world) => {
+    world.running = toplevel;
+    return { exitCode, output };
+  };
+}
+
+function memoryStore(
+  disk: Map<string, Uint8Array>,
+  alive: () => void,
+  traced: <T>(effect: () => T) => T,
+): KeyValueStore {
+  return {
+    async get(key) {
+      alive();
+      return disk.get(key);
+    },
+    async batch(operations) {
+      traced(() => {
+        for (const operation of operations) {
+          if (operation.type === 'put') disk.set(operation.key, operation.value);
+          else disk.delete(operation.key);
+        }
+      });
+    },
+    async range({ gte, lt, limit = Number.POSITIVE_INFINITY, reverse = false }) {
+      const pairs = [...disk]
+        .filter(([key]) => key >= gte && key < lt)
+        .sort(([left], [right]) => (left < right ? -1 : 1));
+      return (reverse ? pairs.reverse() : pairs).slice(0, limit);
+    },
+    close: async () => {},
+  };
+}
+
+/** Timers fire in their order as soon as nothing else is to be done; no time passes for real. */
+export function createFastClock(): Clock {
+  const timers = new Set<{ readonly dueMs: number; readonly call: () => void }>();
+  let nowMs = 0;
+  let isPumping = false;
+  const pump = () => {
+    isPumping = false;
+    const next = [...timers].sort((left, right) => left.dueMs - right.dueMs)[0];
+    if (next === undefined) return;
+    timers.delete(next);
+    nowMs = Math.max(nowMs, next.dueMs);
+    next.call();
+    schedule();
+  };
+  const schedule = () => {
+    if (isPumping || timers.size === 0) return;
+    isPumping = true;
+    setImmediate(pump);
+  };
+  return {
+    nowMs: () => 1_700_000_000_000 + nowMs,
+    monotonicMs: () => nowMs,
+    after(delayMs, call) {
+      const timer = { dueMs: nowMs + delayMs, call };
+      timers.add(timer);
+      schedule();
+      return () => timers.delete(timer);
+    },
+    every: () => () => {},
+  };
+}
+
+/** Another member; it is connected to every device that starts later. */
+export async function addPeer(world: World, number: number, site = 'home'): Promise<string> {
+  const { peer } = identityOf(number);
+  const mesh = world.network.join(peer);
+  await mesh.start();
+  world.apply({ members: { ...world.state.members, [peer]: member(number, `peer${number}`, site) } });
+  return peer;
+}
+
+export function member(number: number, name: string, site: string): Member {
+  const { peer } = identityOf(number);
+  return { peer, addresses: [], system: 'x86_64-linux', name, site, roles: ['member'], raftId: 0, joinedAtMs: 0 };
+}
+
+function planFor(number: number, closure: string, manifest: string): Plan {
+  return {
+    ...{ version: 1, task: `t${number}`, attempt: 1, revision: 'a'.repeat(40) },
+    hosts: [{ host, closure, manifest, before: null }],
+    ...{ closures: [], leftOut: [], policy: null, changesPolicy: false },
+  };
+}
+
+function emptyState(): LedgerState {
+  const zero = '0'.repeat(64);
+  return {
+    ...{ version: 1, level: 1, fleet: zero, generation: 0, index: 1, term: 1, chainHash: zero, timeMs: 0 },
+    ...{
+      recoveryKey: '',
+      members: { [self]: member(1, host, 'home') },
+      nextRaftId: 1,
+      voters: [],
+      learners: [],
+      joint: null,
+    },
+    ...{ invites: {}, draft: null, head: null, policy: null, nextTaskNumber: 1, tasks: {}, plans: {}, orders: {} },
+    ...{ devices: {}, nextNoticeNumber: 1, notices: [], commands: {} },
+  };
+}
