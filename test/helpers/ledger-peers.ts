@@ -1,0 +1,164 @@
+// Ledgers of several peers in one process: real stores in temporary folders, a mesh and consensus in memory.
+
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import { systemClock } from '../../node/host/clock.ts';
+import type { BlobStore, Clock, KeyValueStore, Logger, StoreOperation } from '../../node/interfaces.ts';
+import { createLedger, type Ledger, type LedgerInit } from '../../node/ledger/index.ts';
+import { createBlobStore, openStore } from '../../node/store/index.ts';
+import { ParleyError } from '../../protocols/errors.ts';
+import type { EntryBody, EntryKind } from '../../protocols/ledger-entries.ts';
+import type { Role } from '../../protocols/primitives.ts';
+import { createLedgerScript, hash, peerIdOf } from './ledger-script.ts';
+import { createMemoryConsensus, type MemoryConsensus } from './memory-consensus.ts';
+import { createMemoryNetwork, type MemoryNetwork } from './memory-mesh.ts';
+
+export interface LedgerPeer {
+  readonly peer: string;
+  readonly ledger: Ledger;
+  readonly blobs: BlobStore;
+  readonly store: FaultyStore;
+  /** Log lines of warnings and errors. */
+  readonly complaints: string[];
+  start(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+export interface FaultyStore extends KeyValueStore {
+  /** Called before each batch; what it throws rejects the batch. */
+  onBatch: (operations: readonly StoreOperation[]) => void;
+}
+
+export interface LedgerFleet {
+  readonly network: MemoryNetwork;
+  readonly consensus: MemoryConsensus;
+  readonly genesis: Uint8Array;
+  /** A peer by name; n1 founded the fleet. Started when it is handed out. */
+  add(
+    name: string,
+    source: LedgerInit['source'],
+    options?: Partial<LedgerInit> & { clock?: Clock },
+  ): Promise<LedgerPeer>;
+  /** Proposes on n1. */
+  propose<K extends EntryKind>(kind: K, body: EntryBody<K>, commandId?: string): Promise<number>;
+  /** Makes a peer a member, and a voter in force with that role. */
+  enrol(name: string, roles?: readonly Role[]): Promise<void>;
+  /** Some entries that change something. */
+  fill(count: number): Promise<void>;
+}
+
+export const patient = (): AbortSignal => AbortSignal.timeout(20_000);
+
+export async function createLedgerFleet(t: TestContext): Promise<LedgerFleet> {
+  const script = createLedgerScript();
+  const { genesis } = script;
+  const network = createMemoryNetwork();
+  const consensus = createMemoryConsensus(genesis);
+  const folder = await mkdtemp(join(tmpdir(), 'parley-ledger-'));
+  const peers: LedgerPeer[] = [];
+  t.after(async () => {
+    await Promise.all(peers.map((peer) => peer.stop()));
+    await Promise.all(peers.map((peer) => peer.store.close()));
+    await rm(folder, { recursive: true, force: true });
+  });
+  let filled = 0;
+
+  const fleet: LedgerFleet = {
+    network,
+    consensus,
+    genesis: genesis.bytes,
+    async add(name, source, { clock = systemClock, ...init } = {}) {
+      const peer = peerIdOf(name);
+      const mesh = network.join(peer);
+      const store = faulty(await openStore(join(folder, name)));
+      const blobs = createBlobStore(join(folder, `${name}-blobs`));
+      const complaints: string[] = [];
+      const logger = createTestLogger(complaints);
+      const ledger = createLedger({ self: peer, source, genesis: genesis.bytes, ...init })({
+        store,
+        blobs,
+        mesh,
+        clock,
+        logger,
+      });
+      const node: LedgerPeer = {
+        peer,
+        ledger,
+        blobs,
+        store,
+        complaints,
+        async start() {
+          await ledger.start();
+          await mesh.start();
+          if (source === 'consensus') ledger.useConsensus(await consensus.attach(ledger));
+        },
+        async stop() {
+          consensus.detach(ledger);
+          await ledger.stop();
+          await mesh.stop();
+        },
+      };
+      peers.push(node);
+      await node.start();
+      return node;
+    },
+    async propose(kind, body, commandId) {
+      const proposer = peers.find((peer) => peer.peer === peerIdOf('n1'));
+      if (proposer === undefined) throw new Error('n1 is not there');
+      const draft = { kind, body, actor: 'root@n1', commandId } as Parameters<Ledger['propose']>[0];
+      return (await proposer.ledger.propose(draft, { signal: patient() })).index;
+    },
+    async enrol(name, roles = ['member']) {
+      const secretHash = hash(`secret of ${name}`);
+      const expiresAtMs = Date.now() + 1e9;
+      await fleet.propose('invite-opened', { secretHash, name, site: 'home', roles: [...roles], expiresAtMs });
+      const facts = { peer: peerIdOf(name), addresses: ['/ip4/127.0.0.1/tcp/1'], system: 'x86_64-linux' };
+      await fleet.propose('member-joined', { ...facts, secretHash });
+      if (!roles.includes('voter')) return;
+      const n1 = peers[0]?.ledger.state();
+      const voters = Object.values(n1?.members ?? {}).flatMap(({ raftId }) => (raftId > 0 ? [raftId] : []));
+      const rest = { votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false };
+      await consensus.append('configuration', new Uint8Array([1]), { voters: voters.sort(), ...rest });
+    },
+    async fill(count) {
+      for (let number = 0; number < count; number += 1) {
+        filled += 1;
+        const addresses = [`/ip4/127.0.0.1/tcp/${filled}`];
+        await fleet.propose('member-updated', { peer: peerIdOf('n1'), addresses, system: 'x86_64-linux' });
+      }
+    },
+  };
+  return fleet;
+}
+
+export function createTestLogger(complaints: string[]): Logger {
+  const complain = (fields: object, message: string): void => {
+    complaints.push(`${message} ${JSON.stringify(fields)}`);
+  };
+  const logger: Logger = {
+    debug: () => undefined,
+    info: () => undefined,
+    warn: complain,
+    error: complain,
+    child: () => logger,
+  };
+  return logger;
+}
+
+function faulty(store: KeyValueStore): FaultyStore {
+  const wrapped: FaultyStore = {
+    ...store,
+    onBatch: () => undefined,
+    async batch(operations, options) {
+      wrapped.onBatch(operations);
+      await store.batch(operations, options);
+    },
+  };
+  return wrapped;
+}
+
+export function diskFull(): never {
+  throw new ParleyError('disk-full', 'cannot write: no space is left', { retryable: true });
+}

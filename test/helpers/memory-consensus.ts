@@ -1,0 +1,69 @@
+// A log that commits at once and delivers strictly: every attached ledger gets each entry once, in order, with the hash
+// chain, and again each time it starts behind. For tests of what stands on consensus, not of consensus.
+
+import assert from 'node:assert/strict';
+import type { CommittedEntry, Ledger, LedgerConsensus } from '../../node/ledger/index.ts';
+import { type Configuration, entryChainHash } from '../../protocols/consensus-record.ts';
+import { ParleyError } from '../../protocols/errors.ts';
+
+type StateMachine = Pick<Ledger, 'appliedIndex' | 'apply' | 'durableIndex'>;
+
+export interface MemoryConsensus {
+  /** Brings a started ledger up to date and delivers to it from now on. */
+  attach(ledger: StateMachine): Promise<LedgerConsensus>;
+  detach(ledger: StateMachine): void;
+  append(type: 'normal' | 'configuration', data: Uint8Array, configuration?: Configuration): Promise<number>;
+  readonly entries: readonly CommittedEntry[];
+  firstIndex(): number;
+}
+
+export function createMemoryConsensus(genesis: { readonly chainHash: string }): MemoryConsensus {
+  const entries: CommittedEntry[] = [];
+  const attached = new Set<StateMachine>();
+  let firstIndex = 2;
+  let turn: Promise<unknown> = Promise.resolve();
+  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
+    const result = turn.then(work, work);
+    turn = result.catch(() => undefined);
+    return result;
+  };
+  const from = (index: number): CommittedEntry[] => entries.slice(index - 2);
+
+  async function deliver(ledger: StateMachine): Promise<void> {
+    const missing = from(ledger.appliedIndex() + 1);
+    if (missing.length > 0) assert.ok((missing[0]?.index ?? 0) >= firstIndex, 'a ledger asks for what it let go');
+    await ledger.apply(missing);
+    assert.equal(ledger.appliedIndex(), entries.length + 1);
+  }
+
+  const consensus: MemoryConsensus = {
+    entries,
+    firstIndex: () => firstIndex,
+    append: (type, data, configuration) =>
+      inTurn(async () => {
+        const entry = { index: entries.length + 2, term: 1, type, data };
+        const chained = { ...entry, chainHash: entryChainHash(entries.at(-1)?.chainHash ?? genesis.chainHash, entry) };
+        entries.push(configuration === undefined ? chained : { ...chained, configuration });
+        for (const ledger of attached) await deliver(ledger);
+        return entry.index;
+      }),
+    attach: (ledger) =>
+      inTurn(async () => {
+        await deliver(ledger);
+        attached.add(ledger);
+        return {
+          propose: async (data) => ({ index: await consensus.append('normal', data) }),
+          async committedEntries(index, limit) {
+            if (index < firstIndex) throw new ParleyError('compacted', `entries from ${index} on are gone`);
+            return from(index).slice(0, limit);
+          },
+          async compact(index) {
+            assert.ok(index <= ledger.durableIndex(), 'compaction goes no further than the ledger holds durably');
+            firstIndex = Math.max(firstIndex, index + 1);
+          },
+        };
+      }),
+    detach: (ledger) => attached.delete(ledger),
+  };
+  return consensus;
+}
