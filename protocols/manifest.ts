@@ -21,11 +21,6 @@ export const nixKeyNameSchema = v.pipe(
   v.string(),
   v.regex(/^[A-Za-z0-9._-]{1,128}$/, 'expected the name of a Nix key'),
 );
-/** `name:base64` of the 32 bytes of an Ed25519 public key, as in Nix's trusted-public-keys. */
-export const nixPublicKeySchema = v.pipe(
-  v.string(),
-  v.regex(/^[A-Za-z0-9._-]{1,128}:[A-Za-z0-9+/]{43}=$/, 'expected a Nix public key'),
-);
 /** `name:base64` of the 64 bytes of an Ed25519 signature over the path's fingerprint. */
 export const nixSignatureSchema = v.pipe(
   v.string(),

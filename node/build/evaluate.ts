@@ -1,7 +1,7 @@
 // Owns evaluation: what a committed revision's flake says of its fleet and its hosts. First one pure evaluation for policy and
 // host names, then one bounded process for each host, so that a host that fails, loops or eats all memory fails alone.
 
-import { availableParallelism } from 'node:os';
+import { availableParallelism, totalmem } from 'node:os';
 import { stripVTControlCharacters } from 'node:util';
 import type { EvaluatedHost, EvaluateRequest, Evaluation } from '../../protocols/build-job.ts';
 import { evaluatedHostSchema } from '../../protocols/build-job.ts';
@@ -15,8 +15,9 @@ import type { BuildNix, JobOptions } from './index.ts';
 const processesMax = 4;
 const policyTimeoutMs = 5 * 60_000;
 const hostTimeoutMs = 10 * 60_000;
-/** Heap of one evaluation; a large NixOS host takes about a quarter of it. */
-const heapBytesMax = 4 * 1024 ** 3;
+const gibibyte = 1024 ** 3;
+/** Heap of one evaluation: a large NixOS host takes about a gigabyte, and the machine must live on. */
+const heapBytesMax = Math.min(4 * gibibyte, Math.floor(totalmem() * 0.75));
 /** Characters of an error kept for a host: errors of many hosts travel in one result. */
 const errorCharactersMax = 1_500;
 
@@ -46,12 +47,17 @@ export function createEvaluator(init: EvaluatorInit): (components: EvaluatorComp
         });
       }
       const wanted = request.hosts ?? known;
-      const evaluated = await inParallel(wanted, Math.min(availableParallelism(), processesMax), (name) =>
+      const evaluated = await inParallel(wanted, processCount(), (name) =>
         known.includes(name) ? evaluateHost(nix, url, name, options) : unknownHost(name, known),
       );
       return { revision: request.revision, parley: parley ?? null, hostNames: known, hosts: evaluated };
     };
   };
+}
+
+/** No more than the cores, nor than the memory carries. */
+function processCount(): number {
+  return Math.max(1, Math.min(processesMax, availableParallelism(), Math.floor(totalmem() / gibibyte)));
 }
 
 /** The revision as Nix fetches it from a bare repository. Nix 2.8 asks for the branch `master` unless a ref is named. */

@@ -27,7 +27,6 @@ export {
   type ClosurePath,
   diffClosures,
   type PackageChange,
-  splitName,
 } from './closure-diff-core.ts';
 export { serveBuildJobs } from './server.ts';
 
@@ -60,7 +59,8 @@ export interface BuildJobs {
   evaluate(request: EvaluateRequest, options: JobOptions): Promise<Evaluation>;
   /**
    * Builds a derivation and signs its closure. Asked for twice at once, it is built once.
-   * @throws ParleyError `build-failed` (the derivation that failed and the end of its log), `disk-full`, `derivation-missing`.
+   * @throws ParleyError `build-failed` (the derivation that failed and the end of its log), `disk-full`, `system-unsupported`,
+   * `derivation-missing`.
    */
   build(request: BuildRequest, options: JobOptions): Promise<BuildResult>;
   /** Refreshes a tree's inputs. @throws ParleyError `update-failed`, `unknown-input`. */

@@ -99,6 +99,12 @@ function buildFailure(nix: BuildNix, drvPath: string, reader: InternalJsonReader
     const hint = "Free space on the file system that holds the builder's store, then retry.";
     return new ParleyError('disk-full', `building '${drvPath}' failed: ${errors}`, { hint, retryable: true });
   }
+  const foreign = /a '([^']+)' with features .* is required to build '([^']+)'/.exec(errors);
+  if (foreign !== null) {
+    const hint = `Give a peer that is a '${foreign[1]}' the role builder, or this machine an emulator or a remote builder.`;
+    const message = `building '${foreign[2]}' failed: this builder cannot build for the system '${foreign[1]}'`;
+    return new ParleyError('system-unsupported', message, { hint });
+  }
   if (failure === undefined) {
     const state = errors || `nix-store ended with status ${exitCode} without a message`;
     return new ParleyError('build-failed', `building '${drvPath}' failed: ${state}`.slice(0, failureCharactersMax));

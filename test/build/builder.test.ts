@@ -1,7 +1,7 @@
 // Shows evaluation, building and updating through real git and real Nix, on flakes that cost almost nothing to build.
 
 import assert from 'node:assert/strict';
-import { chmod, readFile, stat, writeFile } from 'node:fs/promises';
+import { chmod, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { type Builder, createBuilder } from '../../node/build/index.ts';
@@ -146,6 +146,44 @@ test('build() names the derivation that failed and shows the last lines of its l
     ),
   );
 });
+
+test('build() names the system that this builder cannot build for', async () => {
+  const foreign = machineSystem() === 'riscv64-linux' ? 'mips-linux' : 'riscv64-linux';
+  const outputs = 'nixosConfigurations.one = host (build "foreign" "echo x > $out");';
+  const revision = await flakes.commit({ 'flake.nix': cheapFlakeText(foreign, outputs) });
+  const builder = builderOf();
+  const drvPath = await drvPathOf(builder, revision, 'one');
+  await assert.rejects(builder.build({ drvPath }, { signal }), {
+    code: 'system-unsupported',
+    message: new RegExp(`-foreign\\.drv' failed: this builder cannot build for the system '${foreign}'`),
+  });
+});
+
+test('build() ends what it started when its signal aborts', async () => {
+  const name = `parley-endless-${process.pid}`;
+  const script = `echo started; while :; do sleep 0.1; done; : ${name}`;
+  const revision = await commitFlake(`nixosConfigurations.one = host (build "endless" "${script}");`);
+  const builder = builderOf();
+  const drvPath = await drvPathOf(builder, revision, 'one');
+  const abort = new AbortController();
+  const onLog = (line: BuildLogLine) => {
+    if (line.text === 'started') abort.abort();
+  };
+  await assert.rejects(builder.build({ drvPath }, { signal: abort.signal, onLog }), { code: 'cancelled' });
+  const deadlineMs = performance.now() + 8_000;
+  while (await isRunning(name)) {
+    assert.ok(performance.now() < deadlineMs, 'the build is still running');
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+});
+
+async function isRunning(name: string): Promise<boolean> {
+  for (const entry of await readdir('/proc')) {
+    const line = /^\d+$/.test(entry) ? await readFile(`/proc/${entry}/cmdline`, 'utf8').catch(() => '') : '';
+    if (line.includes(name)) return true;
+  }
+  return false;
+}
 
 test('build() runs once when it is asked for twice, and goes on while one asker remains', async () => {
   const marker = `once-${process.pid}`;
