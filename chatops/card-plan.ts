@@ -7,19 +7,26 @@ import type { CardContext } from './card-context.ts';
 import { type Cell, renderTable } from './paint.ts';
 import { bytesText, clean, columnsMax, countText, cut, shortHash, shortPath, timeText, wrap } from './words.ts';
 
+/** Lines of changes for one closure, and for all of a plan together: a card must stay readable. */
 const changesShownMax = 12;
+const changesInAllMax = 36;
 
+/** A plan that a person has to decide, in full; one that is decided, in a few lines. */
 export function renderPlan(plan: PlanView, task: string, context: CardContext): string[] {
+  const isOpen = plan.needsApproval && !plan.approved && !plan.rejected;
   const counts = `${countText(plan.hosts.length, 'host')}, ${countText(plan.closures.length, 'closure')}`;
   return [
     `${context.paint('strong', `Plan ${shortHash(plan.plan)}`)} by ${plan.author}: ${counts}`,
-    ...hostRows(plan, context),
-    ...plan.closures.flatMap((closure) => closureLines(closure, plan, context)),
+    ...(isOpen ? details(plan, context) : []),
     ...leftOut(plan, context),
     ...(plan.changesPolicy ? ['  It changes operators, hosts or approvals: an approver must always agree.'] : []),
     ...verdictLines(plan, context),
     ...callToApprove(plan, task, context),
   ];
+}
+
+function details(plan: PlanView, context: CardContext): string[] {
+  return [...hostRows(plan, context), ...plan.closures.flatMap((closure) => closureLines(closure, plan, context))];
 }
 
 function hostRows(plan: PlanView, context: CardContext): string[] {
@@ -40,15 +47,18 @@ function hostRows(plan: PlanView, context: CardContext): string[] {
 }
 
 function closureLines(closure: PlanView['closures'][number], plan: PlanView, context: CardContext): string[] {
-  const hosts = plan.hosts.filter((host) => host.closure === closure.closure).map(({ host }) => host);
+  const hosts = plan.hosts.filter((host) => host.closure === closure.closure);
+  const names = hosts.map(({ host }) => host).join(', ');
   const size = `${countText(closure.pathCount, 'path')}, ${bytesText(closure.narBytes)}`;
-  const shown = closure.changes.slice(0, changesShownMax).map((change) => `    ${changeText(change)}`);
+  const heading = `  ${context.paint('strong', shortPath(closure.closure))} for ${names}: ${size}`;
+  if (hosts.every(({ before }) => before === null))
+    return [cut(`${heading}, the first one`, context.columns + paintSlack)];
+  const shownMax = Math.min(changesShownMax, Math.max(2, Math.floor(changesInAllMax / plan.closures.length)));
+  const shown = closure.changes.slice(0, shownMax).map((change) => `    ${changeText(change)}`);
   const rest = closure.changes.length - shown.length + closure.changesLeftOut;
-  return [
-    `  ${context.paint('strong', shortPath(closure.closure))} for ${hosts.join(', ')}: ${size}`,
-    ...shown,
-    ...(rest > 0 ? [`    and ${countText(rest, 'more change')}`] : []),
-  ].map((line) => cut(line, context.columns + paintSlack));
+  return [heading, ...shown, ...(rest > 0 ? [`    and ${countText(rest, 'more change')}`] : [])].map((line) =>
+    cut(line, context.columns + paintSlack),
+  );
 }
 
 /** A painted line is longer than what it shows. */

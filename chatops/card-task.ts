@@ -88,13 +88,15 @@ function detailText(task: TaskView, context: CardContext): string {
   if (task.outcome !== null) return tookText(task).join('') + simulated;
   const progress = progressText(task);
   const since = task.startedAtMs === null ? '' : ` for ${durationText(context.nowMs - task.startedAtMs)}`;
-  return progress === '' ? `${task.stage}${since}` : progress;
+  if (progress !== '') return progress;
+  return task.startedAtMs === null ? '' : `${task.stage}${since}`;
 }
 
 function progressText(task: TaskView): string {
   const { done, total, unit, text } = task.progress;
-  if (total === 0) return clean(text);
-  const amount = unit === 'bytes' ? `${bytesText(done)} of ${bytesText(total)}` : `${done} of ${total} ${unit}`;
+  if (total === 0 || (unit === 'parts' && total === 1)) return clean(text);
+  const counted = unit === 'parts' ? `${done} of ${total}` : `${done} of ${total} ${unit}`;
+  const amount = unit === 'bytes' ? `${bytesText(done)} of ${bytesText(total)}` : counted;
   return text === '' ? amount : `${clean(text)}: ${amount}`;
 }
 
