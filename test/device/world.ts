@@ -1,7 +1,7 @@
 // A device's world for tests: a disk and a machine that outlive crashes, a clock that runs as fast as it is asked, real
 // journals, and a way to crash before or after anything that leaves a trace.
 
-import { mkdirSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -16,7 +16,8 @@ import {
 import type { Clock, KeyValueStore } from '../../node/interfaces.ts';
 import { createJournal, type Journal } from '../../node/journal/index.ts';
 import { identityFromSeed, verifySignature } from '../../node/mesh/index.ts';
-import { encode, hashOf } from '../../protocols/codec.ts';
+import { decode, encode, hashOf } from '../../protocols/codec.ts';
+import { type SlotRecord, slotRecordBytesMax, slotRecordSchema } from '../../protocols/device-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { OrderEnd, Report } from '../../protocols/journal.ts';
 import type { LedgerState, Member, Order } from '../../protocols/ledger-state.ts';
@@ -27,6 +28,8 @@ import { silentLogger } from './toplevels.ts';
 export const system = (name: string) => `/nix/store/${hashOf(name).replaceAll(/[eu]/g, 'x').slice(0, 32)}-${name}`;
 export const identityOf = (number: number) => identityFromSeed(new Uint8Array(32).fill(number));
 export const host = 'web1';
+/** Hundreds of journals are written here: in memory, where there is such a folder. */
+const fastFolder = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
 export const self = identityOf(1).peer;
 
 /** What happens when a system's program runs with `test`; by default it becomes the running one and says 0. */
@@ -38,6 +41,8 @@ export interface World {
   readonly failedUnits: Map<string, string[]>;
   readonly simulated: Set<string>;
   readonly calls: string[];
+  /** The slot's record as it is on disk. */
+  slot(): SlotRecord | undefined;
   /** Names of the systems that are rooted, sorted. */
   roots(): string[];
   readonly plans: Map<string, Uint8Array>;
@@ -77,7 +82,7 @@ export interface Run {
 export class Crash extends Error {}
 
 export async function makeWorld(t: TestContext, init: Partial<DeviceInit> = {}): Promise<World> {
-  const folder = await mkdtemp(path.join(tmpdir(), 'parley-world-'));
+  const folder = await mkdtemp(path.join(fastFolder, 'parley-world-'));
   t.after(() => rm(folder, { recursive: true, force: true }));
   const disk = new Map<string, Uint8Array>();
   const listeners = new Set<(state: LedgerState) => void>();
@@ -87,6 +92,10 @@ export async function makeWorld(t: TestContext, init: Partial<DeviceInit> = {}):
     ...{ behaviours: new Map(), failedUnits: new Map(), simulated: new Set(), calls: [] },
     ...{ plans: new Map(), running: system('old'), profile: system('old'), booted: system('old'), boot: 1 },
     ...{ freeBytes: 1e12, missingBytes: 1000, crashIn: Number.POSITIVE_INFINITY, traces: 0 },
+    slot() {
+      const bytes = disk.get('device/slot/system');
+      return bytes === undefined ? undefined : decode(slotRecordSchema, bytes, slotRecordBytesMax);
+    },
     roots: () =>
       readdirSync(path.join(folder, 'roots'))
         .map((link) => link.slice(33))
@@ -303,13 +312,16 @@ function memoryStore(
       alive();
       return disk.get(key);
     },
-    async batch(operations) {
-      traced(() => {
+    async batch(operations, { sync }) {
+      const write = () => {
         for (const operation of operations) {
           if (operation.type === 'put') disk.set(operation.key, operation.value);
           else disk.delete(operation.key);
         }
-      });
+      };
+      alive();
+      if (sync) traced(write);
+      else write();
     },
     async range({ gte, lt, limit = Number.POSITIVE_INFINITY, reverse = false }) {
       const pairs = [...disk]
