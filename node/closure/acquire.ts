@@ -28,6 +28,9 @@ const earlierRun = 'an earlier run';
 /** Less than this is not worth a step of its own. */
 const adoptBytesMin = 256 * 1024;
 
+/** Code of the error that ends a step because this peer must take charge. */
+export const interruptedCode = 'interrupted';
+
 /** Who lives where, by this peer's view. */
 export interface SiteMap {
   /** The site of a member; undefined when it is not known. */
@@ -155,8 +158,9 @@ async function runRound(attempt: Attempt): Promise<unknown[]> {
     } catch (error) {
       signal.throwIfAborted();
       if (error instanceof ParleyError && error.code === 'disk-full') throw error;
+      if (isInterrupted(error)) tried.clear();
+      else await noteFailure(attempt, step, error);
       failures.push(error);
-      await noteFailure(attempt, step, error);
     }
   }
 }
@@ -210,6 +214,7 @@ async function runStep(attempt: Attempt, step: Step): Promise<void> {
       peer: step.peer,
       kind: step.kind === 'gather' ? 'gather' : 'fetch',
       partial: step.kind === 'adopt',
+      isAcross: step.kind === 'cross',
       isPointless: () => !suspectBefore && grudges.isSuspect(step.peer),
       unit: progress.unit,
       writer,
@@ -281,6 +286,11 @@ function forgetBytes({ progress, contributors }: Attempt): void {
   progress.bytes = 0;
   progress.generation += 1;
   progress.notify();
+}
+
+/** Not the peer's fault: another plan is due. */
+function isInterrupted(error: unknown): boolean {
+  return error instanceof ParleyError && error.code === interruptedCode;
 }
 
 /** Asking the same peers again would not help. */

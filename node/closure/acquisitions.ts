@@ -3,10 +3,10 @@
 
 import { ParleyError } from '../../protocols/errors.ts';
 import type { ManifestPath } from '../../protocols/manifest.ts';
-import { type AcquireComponents, acquire, type Progress } from './acquire.ts';
+import { type AcquireComponents, acquire, interruptedCode, type Progress } from './acquire.ts';
 import { assignmentWeight } from './assignment-core.ts';
 import type { Unit } from './download.ts';
-import { checkSignature } from './signatures.ts';
+import type { SignatureChecks } from './signatures.ts';
 
 /** Paths on their way at once: our own fetch takes 16, the rest is what neighbours ask for. */
 const acquisitionsMax = 256;
@@ -14,9 +14,7 @@ const acquisitionsMax = 256;
 /** A path on its way, as those who wait for it see it. */
 export interface Acquisition {
   readonly progress: Readonly<Progress>;
-  /** Resolves when the path is proven. */
-  readonly done: Promise<void>;
-  /** Resolves at the next change or the end; rejects when the acquisition fails or the signal aborts. */
+  /** Resolves at the next change; rejects when the acquisition fails or the signal aborts. */
   changed(signal: AbortSignal): Promise<void>;
   /** A neighbour asked us to bring this path: do not wait for one that comes after us in the order. */
   takeCharge(): void;
@@ -45,59 +43,18 @@ interface Running {
   failed: boolean;
 }
 
-export function createAcquisitions(
-  components: AcquireComponents & { readonly builderKeys: () => readonly string[] },
-): Acquisitions {
-  const running = new Map<string, Running>();
-  const closing = new Map<string, Promise<void>>();
+interface Table {
+  readonly components: AcquisitionsComponents;
+  readonly running: Map<string, Running>;
+  /** Transfers that nobody wants any more and that still hold their files. */
+  readonly closing: Map<string, Promise<void>>;
+}
 
-  /** One transfer of a path writes its file at a time: a new one waits until the one that nobody wanted has let go. */
-  async function run(entry: Running): Promise<void> {
-    const { narHash } = entry.progress.unit.path;
-    try {
-      await closing.get(narHash);
-      await acquire(components, entry.progress, entry.controller.signal);
-    } catch (error) {
-      entry.failed = true;
-      entry.next.reject(error);
-      throw error;
-    } finally {
-      if (running.get(narHash) === entry) running.delete(narHash);
-    }
-  }
+export type AcquisitionsComponents = AcquireComponents & { readonly signatures: SignatureChecks };
 
-  async function drop(entry: Running): Promise<void> {
-    const { narHash } = entry.progress.unit.path;
-    if (running.get(narHash) !== entry) return;
-    running.delete(narHash);
-    const closed = entry.done.catch(() => {}).finally(() => closing.delete(narHash));
-    closing.set(narHash, closed);
-    entry.controller.abort(new ParleyError('cancelled', 'nobody wants the path any more', { retryable: true }));
-    await closed;
-  }
-
-  function begin(unit: Unit): Running {
-    checkSignature(unit.path, components.builderKeys());
-    if (running.size >= acquisitionsMax) {
-      throw new ParleyError('busy', `'${unit.path.storePath}' must wait: ${running.size} others are on their way`, {
-        retryable: true,
-      });
-    }
-    const progress = newProgress(unit, () => {
-      entry.next.resolve();
-      entry.next = Promise.withResolvers();
-      entry.next.promise.catch(() => {});
-    });
-    const { promise: done, resolve, reject } = Promise.withResolvers<void>();
-    const next = Promise.withResolvers<void>();
-    const entry: Running = { progress, controller: new AbortController(), done, next, interest: 0, failed: false };
-    done.catch(() => {});
-    next.promise.catch(() => {});
-    running.set(unit.path.narHash, entry);
-    run(entry).then(resolve, reject);
-    return entry;
-  }
-
+export function createAcquisitions(components: AcquisitionsComponents): Acquisitions {
+  const table: Table = { components, running: new Map(), closing: new Map() };
+  const { running, closing } = table;
   return {
     join(unit) {
       const known = running.get(unit.path.narHash);
@@ -106,16 +63,15 @@ export function createAcquisitions(
           retryable: true,
         });
       }
-      const entry = known ?? begin(unit);
+      const entry = known ?? begin(table, unit);
       entry.interest += 1;
       return {
         progress: entry.progress,
-        done: entry.done,
         changed: (signal) => raceAbort(entry.failed ? entry.done : entry.next.promise, signal),
         takeCharge: () => takeCharge(entry.progress, components.self),
         async leave() {
           entry.interest -= 1;
-          if (entry.interest === 0) await drop(entry);
+          if (entry.interest === 0) await drop(table, entry);
         },
       };
     },
@@ -130,6 +86,56 @@ export function createAcquisitions(
       await Promise.all([...ends, ...closing.values()]);
     },
   };
+}
+
+function begin(table: Table, unit: Unit): Running {
+  table.components.signatures.check(unit.path);
+  if (table.running.size >= acquisitionsMax) {
+    const message = `'${unit.path.storePath}' must wait: ${table.running.size} others are on their way`;
+    throw new ParleyError('busy', message, { retryable: true });
+  }
+  const progress = newProgress(unit, () => {
+    entry.next.resolve();
+    entry.next = newChange();
+  });
+  const { promise: done, resolve, reject } = Promise.withResolvers<void>();
+  const controller = new AbortController();
+  const entry: Running = { progress, controller, done, next: newChange(), interest: 0, failed: false };
+  done.catch(() => {});
+  table.running.set(unit.path.narHash, entry);
+  run(table, entry).then(resolve, reject);
+  return entry;
+}
+
+/** One transfer of a path writes its file at a time: a new one waits until the one that nobody wanted has let go. */
+async function run({ components, running, closing }: Table, entry: Running): Promise<void> {
+  const { narHash } = entry.progress.unit.path;
+  try {
+    await closing.get(narHash);
+    await acquire(components, entry.progress, entry.controller.signal);
+  } catch (error) {
+    entry.failed = true;
+    entry.next.reject(error);
+    throw error;
+  } finally {
+    if (running.get(narHash) === entry) running.delete(narHash);
+  }
+}
+
+async function drop({ running, closing }: Table, entry: Running): Promise<void> {
+  const { narHash } = entry.progress.unit.path;
+  if (running.get(narHash) !== entry) return;
+  running.delete(narHash);
+  const closed = entry.done.catch(() => {}).finally(() => closing.delete(narHash));
+  closing.set(narHash, closed);
+  entry.controller.abort(new ParleyError('cancelled', 'nobody wants the path any more', { retryable: true }));
+  await closed;
+}
+
+function newChange(): PromiseWithResolvers<void> {
+  const change = Promise.withResolvers<void>();
+  change.promise.catch(() => {});
+  return change;
 }
 
 function newProgress(unit: Unit, notify: () => void): Progress {
@@ -158,7 +164,7 @@ function takeCharge(progress: Progress, self: string): void {
   if (gatheringFrom === undefined) return;
   const weight = (peer: string): string => assignmentWeight(unit.path.narHash, peer);
   if (weight(self) < weight(gatheringFrom)) return;
-  progress.interruptStep(new ParleyError('interrupted', `${self} takes charge of '${unit.path.storePath}'`));
+  progress.interruptStep(new ParleyError(interruptedCode, `${self} takes charge of '${unit.path.storePath}'`));
 }
 
 async function raceAbort(promise: Promise<void>, signal: AbortSignal): Promise<void> {

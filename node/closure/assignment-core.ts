@@ -21,13 +21,16 @@ export function assignmentWeight(unit: string, peer: string): string {
 }
 
 /**
- * How long a source may stay silent before the next one is tried: three times the longest pause seen on the stream
- * between the bounds, so that a slow uplink is not taken for a dead one.
+ * How long a peer may stay silent before the next one is tried: three times the longest pause seen on the stream between
+ * bounds, so that a slow uplink is not taken for a dead one. A frame of 256 KiB takes four seconds at half a megabit; dead
+ * connections are noticed by the mesh.
  */
-export function stallTimeoutMs(longestPauseMs: number): number {
-  return Math.min(stallTimeoutMaxMs, Math.max(stallTimeoutMinMs, 3 * longestPauseMs));
+export function stallTimeoutMs(longestPauseMs: number, isAcross: boolean): number {
+  const leastMs = isAcross ? stallAcrossMinMs : stallTimeoutMinMs;
+  return Math.min(stallTimeoutMaxMs, Math.max(leastMs, 3 * longestPauseMs));
 }
 
 /** From the measurements behind the design: below two seconds, garbage collection and busy cores look like death. */
 export const stallTimeoutMinMs = 2_000;
-const stallTimeoutMaxMs = 15_000;
+const stallAcrossMinMs = 10_000;
+const stallTimeoutMaxMs = 30_000;

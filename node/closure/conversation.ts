@@ -12,13 +12,15 @@ import { type ErrorRecord, fromErrorRecord, ParleyError } from '../../protocols/
 import type { Clock, MessageStream } from '../interfaces.ts';
 
 const sendTimeoutMs = 5_000;
+/** A stream may wait behind other streams of the same peer, but not for ever. */
+const silenceMaxMs = 60_000;
 
 export interface Link {
   readonly peer: string;
   /**
    * The next answer to the request.
-   * @throws ParleyError `peer-refused` with the peer's own error as its cause, `stalled` after silenceMs without a message,
-   * `stream-closed`, `malformed`.
+   * @throws ParleyError `peer-refused` with the peer's own error as its cause, `stalled` after silenceMs without a message
+   * on any stream of the peer, `stream-closed`, `malformed`.
    */
   next(silenceMs: number): Promise<ClosureAnswer>;
 }
@@ -34,14 +36,16 @@ export interface Conversation {
   readonly request: ClosureRequest;
   readonly clock: Clock;
   readonly signal: AbortSignal;
+  /** When the peer was last heard on any stream, by the monotonic clock: its streams share one slow uplink. */
+  readonly life: { heardMs: number };
 }
 
 /** Sends the request and hands the answers to `read`, which must read to the end of the answer. Never throws. */
 export async function converse<T>(
-  { stream, request, clock, signal }: Conversation,
+  { stream, request, clock, signal, life }: Conversation,
   read: (link: Link) => Promise<T>,
 ): Promise<Outcome<T>> {
-  const watch = createWatchdog(clock, signal);
+  const watch = createWatchdog(clock, signal, life);
   const state = { answered: false, ended: false };
   const link: Link = {
     peer: stream.peer,
@@ -49,6 +53,7 @@ export async function converse<T>(
       watch.feed(silenceMs);
       const answer = await nextAnswer(stream, watch.signal);
       watch.pause();
+      life.heardMs = clock.monotonicMs();
       state.answered = true;
       state.ended = answer.kind === 'error' || answer.kind === 'trailer' || answer.kind === 'held';
       if (answer.kind === 'error') throw refusal(stream.peer, answer.error);
@@ -95,8 +100,8 @@ export interface Watchdog {
   stop(): void;
 }
 
-/** A signal that follows another one and also aborts when it is not fed in time. */
-export function createWatchdog(clock: Clock, outer: AbortSignal): Watchdog {
+/** A signal that follows another one and also aborts when it is not fed in time, unless the peer showed life meanwhile. */
+export function createWatchdog(clock: Clock, outer: AbortSignal, life?: { readonly heardMs: number }): Watchdog {
   const controller = new AbortController();
   const { promise, reject } = Promise.withResolvers<never>();
   promise.catch(() => {});
@@ -105,12 +110,21 @@ export function createWatchdog(clock: Clock, outer: AbortSignal): Watchdog {
   let cancel = (): void => {};
   if (outer.aborted) follow();
   else outer.addEventListener('abort', follow, { once: true });
+
+  function watch(sinceMs: number, timeoutMs: number): void {
+    const nowMs = clock.monotonicMs();
+    const quietMs = nowMs - Math.max(sinceMs, life?.heardMs ?? 0);
+    if (quietMs >= timeoutMs || nowMs - sinceMs >= silenceMaxMs)
+      controller.abort(new Error(`silent for ${quietMs} ms`));
+    else cancel = clock.after(timeoutMs - quietMs, () => watch(sinceMs, timeoutMs));
+  }
+
   return {
     signal: controller.signal,
     aborted: promise,
     feed(timeoutMs) {
       cancel();
-      cancel = clock.after(timeoutMs, () => controller.abort(new Error(`silent for ${timeoutMs} ms`)));
+      watch(clock.monotonicMs(), timeoutMs);
     },
     pause: () => cancel(),
     stop() {

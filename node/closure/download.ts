@@ -24,6 +24,8 @@ export interface DownloadRequest {
   readonly peer: string;
   readonly kind: ClosureSendRequest['kind'];
   readonly partial: boolean;
+  /** The peer is at another site, behind a slow uplink maybe. */
+  readonly isAcross: boolean;
   /** Asked once a slot is free: true when the peer fell silent while we waited. */
   readonly isPointless: () => boolean;
   readonly unit: Unit;
@@ -60,7 +62,7 @@ async function readAnswer(link: Link, clock: Clock, request: DownloadRequest): P
   let longestPauseMs = 0;
   let byteAtMs = clock.monotonicMs();
   for (;;) {
-    const answer = await link.next(stallTimeoutMs(longestPauseMs));
+    const answer = await link.next(stallTimeoutMs(longestPauseMs, request.isAcross));
     if (answer.kind === 'header') {
       headers += 1;
       await takeHeader(answer, headers, request);

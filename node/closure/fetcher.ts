@@ -9,7 +9,7 @@ import type { BinaryCache } from './binary-cache.ts';
 import type { Unit } from './download.ts';
 import type { Holdings } from './holdings.ts';
 import type { Manifests } from './manifests.ts';
-import { checkSignatures } from './signatures.ts';
+import type { SignatureChecks } from './signatures.ts';
 import type { Spool } from './spool.ts';
 
 /** Paths on their way at once over all sources; each source serves four of them. */
@@ -39,6 +39,8 @@ export interface Fetcher {
    * @throws ParleyError `closure-incomplete` (retryable).
    */
   prepare(manifestHash: string): Promise<Manifest>;
+  /** Lets the spool go of what no other fetched closure needs. */
+  release(manifestHash: string): Promise<void>;
 }
 
 export interface FetcherComponents {
@@ -47,12 +49,12 @@ export interface FetcherComponents {
   readonly spool: Spool;
   readonly acquisitions: Acquisitions;
   readonly cache: BinaryCache;
-  readonly builderKeys: () => readonly string[];
+  readonly signatures: SignatureChecks;
   readonly clock: Clock;
 }
 
 export function createFetcher(components: FetcherComponents): Fetcher {
-  const { manifests, holdings, spool, acquisitions, cache, builderKeys, clock } = components;
+  const { manifests, holdings, spool, acquisitions, cache, signatures, clock } = components;
 
   async function missingUnits(manifestHash: string, manifest: Manifest): Promise<Unit[]> {
     const inStore = await holdings.inStore(manifestHash, { fresh: true });
@@ -66,47 +68,23 @@ export function createFetcher(components: FetcherComponents): Fetcher {
     cache.show(manifestHash, manifest);
   }
 
-  async function fetchUnit(unit: Unit, meter: Meter, signal: AbortSignal): Promise<void> {
-    const acquisition = acquisitions.join(unit);
-    try {
-      while (!acquisition.progress.proven) {
-        meter.saw(unit, acquisition.progress.bytes, acquisition.progress.from);
-        await acquisition.changed(signal);
-      }
-    } finally {
-      await acquisition.leave();
-    }
-    meter.finished(unit, acquisition.progress.from);
-  }
-
   return {
     async fetch(manifestHash, { signal, onProgress }) {
       const manifest = await manifests.get(manifestHash);
       const missing = await missingUnits(manifestHash, manifest);
       const paths = missing.map(({ path }) => path);
-      await checkSignatures(paths, builderKeys());
+      await signatures.checkAll(paths);
       signal.throwIfAborted();
       claim(manifestHash, manifest, paths);
       const meter = createMeter(missing, clock, onProgress ?? (() => {}));
-      const queue = missing.sort((left, right) => right.path.narSize - left.path.narSize).values();
-      const failed = new AbortController();
-      const both = AbortSignal.any([signal, failed.signal]);
-      const work = async (): Promise<void> => {
-        for (const unit of queue) {
-          both.throwIfAborted();
-          await fetchUnit(unit, meter, both);
-        }
-      };
-      const workers = Array.from({ length: pathsAtOnceMax }, () =>
-        work().catch((error: unknown) => {
-          failed.abort(error);
-          throw error;
-        }),
-      );
-      await Promise.allSettled(workers);
-      signal.throwIfAborted();
-      failed.signal.throwIfAborted();
+      const largestFirst = missing.toSorted((left, right) => right.path.narSize - left.path.narSize);
+      await forEachAtOnce(largestFirst, signal, (unit, workSignal) => fetchUnit(acquisitions, unit, meter, workSignal));
       meter.report();
+    },
+
+    async release(manifestHash) {
+      cache.hide(manifestHash);
+      await spool.unpin(manifestHash);
     },
 
     async prepare(manifestHash) {
@@ -131,6 +109,42 @@ export function createFetcher(components: FetcherComponents): Fetcher {
       return manifest;
     },
   };
+}
+
+async function fetchUnit(acquisitions: Acquisitions, unit: Unit, meter: Meter, signal: AbortSignal): Promise<void> {
+  const acquisition = acquisitions.join(unit);
+  const { progress } = acquisition;
+  try {
+    while (!progress.proven) {
+      meter.saw(unit, progress.bytes, progress.from);
+      await acquisition.changed(signal);
+    }
+  } finally {
+    await acquisition.leave();
+  }
+  meter.finished(unit, progress.from);
+}
+
+/** Works on pathsAtOnceMax units at once; the first failure ends the others and is thrown when all have ended. */
+async function forEachAtOnce(
+  units: readonly Unit[],
+  signal: AbortSignal,
+  work: (unit: Unit, signal: AbortSignal) => Promise<void>,
+): Promise<void> {
+  const failed = new AbortController();
+  const either = AbortSignal.any([signal, failed.signal]);
+  const queue = units.values();
+  const workThrough = async (): Promise<void> => {
+    for (const unit of queue) {
+      either.throwIfAborted();
+      await work(unit, either);
+    }
+  };
+  const workers = Array.from({ length: pathsAtOnceMax }, () =>
+    workThrough().catch((error: unknown) => failed.abort(error)),
+  );
+  await Promise.all(workers);
+  either.throwIfAborted();
 }
 
 interface Meter {

@@ -15,6 +15,7 @@ import { createManifests } from './manifests.ts';
 import { createPeerLinks } from './peer-links.ts';
 import { createServer } from './server.ts';
 import { createSiblings } from './siblings.ts';
+import { createSignatureChecks } from './signatures.ts';
 import { createSpool } from './spool.ts';
 import { createTraffic, type SiteBytes, type UplinkFigures } from './traffic.ts';
 
@@ -22,6 +23,9 @@ export type { SiteMap, Source } from './acquire.ts';
 export type { FetchOptions, FetchProgress } from './fetcher.ts';
 export type { ClosureNix, RealiseOptions } from './holdings.ts';
 export type { SiteBytes, UplinkFigures } from './traffic.ts';
+
+/** What was gathered for neighbours and used by nobody for one to two of these leaves the spool. */
+const sweepPeriodMs = 30 * 60 * 1000;
 
 export interface ClosuresInit {
   /** The room's own folder, such as STATE/closure/spool. */
@@ -73,6 +77,7 @@ export function createClosures(init: ClosuresInit): (components: ClosuresCompone
     const { mesh, clock, logger, nix, sites, builderKeys } = components;
     const shared = { ...components, self: mesh.self, site: init.site };
     const stopping = new AbortController();
+    const signatures = createSignatureChecks(builderKeys);
     const grudges = createGrudges(clock);
     const spool = createSpool({ folder: init.spoolFolder, bytesMax: init.spoolBytesMax });
     const traffic = createTraffic({ site: init.site, siteOf: (peer) => sites.siteOf(peer) });
@@ -80,27 +85,35 @@ export function createClosures(init: ClosuresInit): (components: ClosuresCompone
     const holdings = createHoldings({ nix, manifests, clock });
     const links = createPeerLinks({ mesh, clock });
     const siblings = createSiblings({ links, grudges, clock, logger, stopping: stopping.signal });
-    const acquisitions = createAcquisitions({ ...shared, links, siblings, manifests, spool, traffic, grudges });
+    const acquisitions = createAcquisitions({
+      ...shared,
+      signatures,
+      links,
+      siblings,
+      manifests,
+      spool,
+      traffic,
+      grudges,
+    });
     const cache = createBinaryCache({ spool, logger });
-    const fetcher = createFetcher({ manifests, holdings, spool, acquisitions, cache, builderKeys, clock });
+    const fetcher = createFetcher({ manifests, holdings, spool, acquisitions, cache, signatures, clock });
     const serve = createServer({ ...shared, manifests, holdings, spool, acquisitions, traffic });
-    let started = false;
-
-    async function release(manifestHash: string): Promise<void> {
-      cache.hide(manifestHash);
-      await spool.unpin(manifestHash);
-    }
+    const sweep = (): void => {
+      spool.sweep().catch((error: unknown) => logger.warn({ error: String(error) }, 'the spool could not be swept'));
+    };
+    let stopSweeping: (() => void) | undefined;
 
     return {
       async start() {
-        if (started) return;
-        started = true;
+        if (stopSweeping !== undefined) return;
+        stopSweeping = clock.every(sweepPeriodMs, sweep);
         await spool.start();
         await cache.start();
         mesh.handle(closureProtocol, serve, { messageBytesMax: closureMessageBytesMax });
       },
 
       async stop() {
+        stopSweeping?.();
         stopping.abort(new ParleyError('cancelled', 'the peer is stopping', { retryable: true }));
         await acquisitions.stop();
         links.stop();
@@ -114,10 +127,10 @@ export function createClosures(init: ClosuresInit): (components: ClosuresCompone
         const substituter = cache.url(manifestHash);
         await nix.realise(root, { substituter, trustedPublicKeys: builderKeys(), root: rootLink, signal });
         holdings.clear();
-        await release(manifestHash);
+        await fetcher.release(manifestHash);
       },
 
-      release,
+      release: (manifestHash) => fetcher.release(manifestHash),
       counters: () => ({ bySite: traffic.bySite(), spoolBytes: spool.bytes() }),
       uplink: (manifestHash) => traffic.uplink(manifestHash),
       cacheUrl: () => cache.url(),

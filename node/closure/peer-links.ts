@@ -44,9 +44,15 @@ interface Lane {
   readonly idle: Set<IdleStream>;
 }
 
-export function createPeerLinks(components: { readonly mesh: Pick<Mesh, 'open'>; readonly clock: Clock }): PeerLinks {
-  const { mesh, clock } = components;
+export interface PeerLinksComponents {
+  readonly mesh: Pick<Mesh, 'open'>;
+  readonly clock: Clock;
+}
+
+export function createPeerLinks(components: PeerLinksComponents): PeerLinks {
+  const { clock } = components;
   const lanes = new Map<string, Lane>();
+  const lives = new Map<string, { heardMs: number }>();
 
   function laneOf({ peer, lane }: AskRequest): Lane {
     const key = `${lane} ${peer}`;
@@ -58,6 +64,13 @@ export function createPeerLinks(components: { readonly mesh: Pick<Mesh, 'open'>;
     const fresh: Lane = { slots, idle: new Set() };
     lanes.set(key, fresh);
     return fresh;
+  }
+
+  function lifeOf(peer: string): { heardMs: number } {
+    const life = lives.get(peer) ?? { heardMs: Number.NEGATIVE_INFINITY };
+    if (lives.size >= membersMax) lives.clear();
+    lives.set(peer, life);
+    return life;
   }
 
   function keep(lane: Lane, stream: MessageStream): void {
@@ -77,31 +90,17 @@ export function createPeerLinks(components: { readonly mesh: Pick<Mesh, 'open'>;
     return idle.stream;
   }
 
-  async function openStream(peer: string, signal: AbortSignal): Promise<MessageStream> {
-    const watch = createWatchdog(clock, signal);
-    try {
-      watch.feed(openTimeoutMs);
-      return await mesh.open(peer, closureProtocol, { signal: watch.signal });
-    } catch (cause) {
-      signal.throwIfAborted();
-      if (!watch.signal.aborted) throw cause;
-      const message = `no stream to ${peer}: none within ${openTimeoutMs} ms`;
-      throw new ParleyError('peer-unreachable', message, { retryable: true, cause });
-    } finally {
-      watch.stop();
-    }
-  }
-
   return {
     async ask(ask, read) {
       const lane = laneOf(ask);
+      const life = lifeOf(ask.peer);
       const giveBack = await lane.slots.take(ask.signal);
       try {
         for (;;) {
           const request = ask.request();
           const reused = takeIdle(lane);
-          const stream = reused ?? (await openStream(ask.peer, ask.signal));
-          const outcome = await converse({ stream, request, clock, signal: ask.signal }, read);
+          const stream = reused ?? (await openStream(components, ask.peer, ask.signal));
+          const outcome = await converse({ stream, request, clock, signal: ask.signal, life }, read);
           if (outcome.ended) keep(lane, stream);
           else stream.abort(new Error('the request was dropped'));
           if (!('error' in outcome)) return outcome.value;
@@ -123,6 +122,25 @@ export function createPeerLinks(components: { readonly mesh: Pick<Mesh, 'open'>;
       }
     },
   };
+}
+
+async function openStream(
+  { mesh, clock }: PeerLinksComponents,
+  peer: string,
+  signal: AbortSignal,
+): Promise<MessageStream> {
+  const watch = createWatchdog(clock, signal);
+  try {
+    watch.feed(openTimeoutMs);
+    return await mesh.open(peer, closureProtocol, { signal: watch.signal });
+  } catch (cause) {
+    signal.throwIfAborted();
+    if (!watch.signal.aborted) throw cause;
+    const message = `no stream to ${peer}: none within ${openTimeoutMs} ms`;
+    throw new ParleyError('peer-unreachable', message, { retryable: true, cause });
+  } finally {
+    watch.stop();
+  }
 }
 
 function isClosed(error: unknown): boolean {

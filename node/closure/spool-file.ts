@@ -36,7 +36,7 @@ export interface SpoolWriter {
   append(bytes: Uint8Array): Promise<void>;
   /** Starts over from nothing. */
   reset(): Promise<void>;
-  /** Proves size and hash of what is on disk; only then the NAR is served. */
+  /** Proves size and hash of what was written, read back where this writer did not write all of it; only then the NAR is served. */
   prove(): Promise<boolean>;
   /** Keeps what is there for a later writer. */
   close(): Promise<void>;
@@ -75,29 +75,38 @@ export async function openWriter({ folder, entry, nar, setBytes, onClose }: Writ
   const partPath = entryPath(folder, entry.digits, 'partial');
   const file = await open(partPath, 'a', 0o600).catch((cause: unknown) => fail(cause, folder, nar.narSize));
 
+  let hash = entry.bytes === 0 ? createHash('sha256') : undefined;
+
+  async function empty(): Promise<void> {
+    setBytes(0);
+    hash = createHash('sha256');
+    await file.truncate(0);
+  }
+
+  async function isProven(): Promise<boolean> {
+    if (hash === undefined) return await isGenuine(folder, entry, nar.narSize);
+    return entry.bytes === nar.narSize && toNarHash(hash.copy().digest()) === nar.narHash;
+  }
+
   return {
     get bytes() {
       return entry.bytes;
     },
+    reset: empty,
 
     async append(bytes) {
       try {
         await writeAll(file, bytes);
       } catch (cause) {
-        setBytes(0);
-        await file.truncate(0);
+        await empty();
         fail(cause, folder, nar.narSize);
       }
+      hash?.update(bytes);
       setBytes(entry.bytes + bytes.byteLength);
     },
 
-    async reset() {
-      setBytes(0);
-      await file.truncate(0);
-    },
-
     async prove() {
-      if (!(await isGenuine(folder, entry, nar.narSize))) return false;
+      if (!(await isProven())) return false;
       await rename(partPath, entryPath(folder, entry.digits, 'proven'));
       entry.state = 'proven';
       return true;

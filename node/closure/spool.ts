@@ -43,6 +43,8 @@ export interface Spool {
   pin(owner: string, nars: readonly Nar[]): void;
   /** Lets go and removes whatever no other owner keeps and nobody writes. */
   unpin(owner: string): Promise<void>;
+  /** Removes what no owner keeps and nobody used since the sweep before. */
+  sweep(): Promise<void>;
   bytes(): number;
 }
 
@@ -57,6 +59,8 @@ interface Table {
   /** Files on their way out, which a new file of the same name must wait for. */
   readonly removals: Map<string, Promise<void>>;
   uses: number;
+  /** The count of uses at the last sweep. */
+  sweptAt: number;
   /** Sum of the entries' bytes. */
   bytes: number;
   /** Sum of what open writers still expect. */
@@ -64,16 +68,7 @@ interface Table {
 }
 
 export function createSpool(init: { readonly folder: string; readonly bytesMax: number }): Spool {
-  const table: Table = {
-    ...init,
-    entries: new Map(),
-    pins: new Map(),
-    proofs: new Map(),
-    removals: new Map(),
-    uses: 0,
-    bytes: 0,
-    expectedBytes: 0,
-  };
+  const table = createTable(init);
   const find = (nar: Nar): MutableEntry | undefined => table.entries.get(nar.narHash.slice('sha256:'.length));
 
   const holdsNow = (nar: Nar): boolean => {
@@ -119,12 +114,23 @@ export function createSpool(init: { readonly folder: string; readonly bytesMax: 
       const released = table.pins.get(owner) ?? new Set();
       table.pins.delete(owner);
       const kept = pinned(table);
-      for (const entry of [...table.entries.values()]) {
-        const isFree = released.has(entry.digits) && !kept.has(entry.digits) && entry.expectedBytes === undefined;
-        if (isFree) await drop(table, entry);
+      for (const digits of released) {
+        const entry = kept.has(digits) ? undefined : table.entries.get(digits);
+        if (entry !== undefined && entry.expectedBytes === undefined) await drop(table, entry);
       }
     },
+
+    async sweep() {
+      const stale = evictable(table).filter((entry) => entry.usedAt <= table.sweptAt);
+      table.sweptAt = table.uses;
+      for (const entry of stale) if (entry.expectedBytes === undefined) await drop(table, entry);
+    },
   };
+}
+
+function createTable(init: { readonly folder: string; readonly bytesMax: number }): Table {
+  const maps = { entries: new Map(), pins: new Map(), proofs: new Map(), removals: new Map() };
+  return { ...init, ...maps, uses: 0, sweptAt: 0, bytes: 0, expectedBytes: 0 };
 }
 
 async function scan(table: Table): Promise<void> {
