@@ -94,12 +94,13 @@ async function realise(nix: BuildNix, drvPath: string, root: string, watcher: Wa
 /** Names the derivation that failed, which is rarely the one that was asked for, and shows the end of its log. */
 function buildFailure(nix: BuildNix, drvPath: string, reader: InternalJsonReader, exitCode: number): ParleyError {
   const failure = reader.failure();
-  const errors = nix.explain(reader.errors().join('\n'));
-  if (/No space left on device|database or disk is full/i.test(errors)) {
+  const allErrors = reader.errors().join('\n');
+  const errors = nix.explain(allErrors);
+  if (/No space left on device|database or disk is full/i.test(allErrors)) {
     const hint = "Free space on the file system that holds the builder's store, then retry.";
     return new ParleyError('disk-full', `building '${drvPath}' failed: ${errors}`, { hint, retryable: true });
   }
-  const foreign = /a '([^']+)' with features .* is required to build '([^']+)'/.exec(errors);
+  const foreign = /a '([^']+)' with features .* is required to build '([^']+)'/.exec(allErrors);
   if (foreign !== null) {
     const hint = `Give a peer that is a '${foreign[1]}' the role builder, or this machine an emulator or a remote builder.`;
     const message = `building '${foreign[2]}' failed: this builder cannot build for the system '${foreign[1]}'`;

@@ -49,18 +49,20 @@ export function nixFailure(program: string, exitCode: number, stderr: string): P
   return new ParleyError(known?.code ?? 'nix-failed', `${program} failed: ${state}`, init);
 }
 
+/** Errors that only say that something else failed: Nix prints them after the error proper. */
+const consequence = /^error: (build of '|\d+ dependenc|some (references|outputs|substitutes) of)/;
+/** Warnings that are the reason where no error tells it. */
+const reason = /not signed by|valid signature|hash mismatch|unable to download|don't know how to build/;
+
 /**
- * What a person needs of Nix's standard error: the last error with its place in the file, and the warnings that explain it,
- * without escape sequences, traces and advice about flags.
+ * What a person needs of Nix's standard error: the error proper with its place in the file, or the warnings that explain a
+ * failure without one; no escape sequences, traces and advice about flags.
  */
 export function trimNixError(stderr: string): string {
   const lines = stripVTControlCharacters(stderr)
     .split('\n')
     .map((line) => line.trimEnd());
-  const start = lines.findLastIndex((line) => line.startsWith('error:'));
-  const message =
-    start === -1 ? lines.slice(-5) : [...explainingWarnings(lines.slice(0, start)), ...lines.slice(start)];
-  const text = withoutTrace(message)
+  const text = withoutTrace(properError(lines))
     .filter((line) => !/^\(use '--show-trace'/.test(line.trim()))
     .slice(0, messageLinesMax)
     .join('\n')
@@ -70,10 +72,16 @@ export function trimNixError(stderr: string): string {
   return text.length > messageCharactersMax ? `${text.slice(0, messageCharactersMax)} …[cut]` : text;
 }
 
-/** A refused signature or a failed download is told as a warning; the error after it only says that something is missing. */
-function explainingWarnings(lines: readonly string[]): string[] {
-  const warnings = lines.filter((line) => /signature|hash mismatch|unable to download|not allowed/i.test(line));
-  return warnings.slice(-2).map((line) => line.replace(/^(warning|error):\s*/, ''));
+function properError(lines: readonly string[]): readonly string[] {
+  const start = lines.findLastIndex((line) => line.startsWith('error:') && !consequence.test(line));
+  if (start !== -1) {
+    const rest = lines.slice(start + 1);
+    const end = rest.findIndex((line) => /^(error|warning):/.test(line));
+    return lines.slice(start, end === -1 ? undefined : start + 1 + end);
+  }
+  const warnings = lines.filter((line) => reason.test(line) && !line.includes('retrying in'));
+  const words = warnings.slice(-2).map((line) => line.replace(/^warning:\s*/, ''));
+  return words.length > 0 ? words : lines.filter((line) => line !== '').slice(-5);
 }
 
 /** Newer versions print `… while …` steps between `error:` and the error proper, which repeats the word. */

@@ -78,6 +78,18 @@ test('trimNixError() keeps the error and its place of old and new wordings', () 
   assert.equal(trimNixError('something else\n'), 'something else');
 });
 
+test('trimNixError() tells the cause and not the consequence', () => {
+  const full =
+    "copying path 'x'...\nerror: writing to file: No space left on device\nerror: build of '/nix/store/x' failed\n";
+  assert.equal(trimNixError(full), 'writing to file: No space left on device');
+  const unsigned = "warning: the substitute for 'x' is not signed by any of the keys\nerror: build of 'x' failed\n";
+  assert.equal(trimNixError(unsigned), "the substitute for 'x' is not signed by any of the keys");
+  const retried =
+    "warning: unable to download 'u': refused; retrying in 9 ms\nwarning: unable to download 'u': refused\nerror: build of 'x' failed\n";
+  assert.equal(trimNixError(retried), "unable to download 'u': refused");
+  assert.equal(trimNixError("error: build of 'x' failed\n"), "build of 'x' failed");
+});
+
 test('nixFailure() gives the code to act on', () => {
   const codeOf = (text: string) => nixFailure('nix-store', 1, text).code;
   assert.equal(codeOf('error: writing to file: No space left on device'), 'disk-full');
