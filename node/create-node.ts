@@ -1,0 +1,301 @@
+// Owns the joining of the rooms: which part gets what of which other part, and the order in which they start and stop.
+// Nothing is decided here.
+
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import packageFacts from '../package.json' with { type: 'json' };
+import type { LedgerState } from '../protocols/ledger-state.ts';
+import type { Membership } from '../protocols/membership.ts';
+import { createBuildClient, createBuilder, diffClosures, serveBuildJobs } from './build/index.ts';
+import { createClosures } from './closure/index.ts';
+import type { LoadedConfig } from './config.ts';
+import { bootstrapLog, createConsensus } from './consensus/index.ts';
+import { createControl } from './control/index.ts';
+import { createDevice } from './device/index.ts';
+import { builderKeyFileOf, identityFileOf, loadMembership, nixSystem } from './enrolment.ts';
+import { createContainedMachine, createLogger, createNix, createProcessRunner, systemClock } from './host/index.ts';
+import type { Logger, Startable } from './interfaces.ts';
+import { createJournal } from './journal/index.ts';
+import { createLedger, readGenesis } from './ledger/index.ts';
+import { createMesh, createToken, type Identity, loadIdentity, serveJoins, verifySignature } from './mesh/index.ts';
+import { createProject } from './project/index.ts';
+import { createBlobStore, lockStateFolder, openStore } from './store/index.ts';
+import { leadershipOf, unknownLeadership, votersOf } from './wiring/leadership.ts';
+import { createManifests } from './wiring/manifests.ts';
+import { createProjectFollower } from './wiring/project-follower.ts';
+
+/** Bytes of closures on their way into the store. */
+const spoolBytesMax = 64 * 2 ** 30;
+/** One run of a closure's program. */
+const switchTimeoutMs = 600_000;
+/** How long a device waits for a byte of a closure that nobody reachable has. */
+const fetchPatienceMs = 600_000;
+const release = packageFacts.version;
+const clock = systemClock;
+
+interface Basis {
+  readonly config: LoadedConfig;
+  readonly membership: Membership;
+  readonly identity: Identity;
+  readonly logger: Logger;
+  /** A path in the state folder. */
+  readonly at: (...names: string[]) => string;
+}
+
+/** A peer that is put together and not started. @throws ParleyError of whatever part cannot be opened, with a hint. */
+export async function createNode(config: LoadedConfig): Promise<Startable> {
+  const { stateFolder } = config;
+  const membership = await loadMembership(stateFolder);
+  const identity = await loadIdentity(identityFileOf(stateFolder));
+  const logger = createLogger({ level: config.logLevel }).child({ peer: membership.name });
+  const basis: Basis = { config, membership, identity, logger, at: (...names) => join(stateFolder, ...names) };
+  const lock = await lockStateFolder(stateFolder);
+  const mesh = await createMeshParts(basis);
+  const device = await createDeviceParts(basis, mesh);
+  const project = await createProjectParts(basis, mesh, device);
+  const control = createControlParts(basis, mesh, device, project);
+  const parts: readonly Startable[] = [...mesh.parts, ...device.parts, ...project.parts, control];
+  return {
+    async start() {
+      for (const part of parts) await part.start();
+      logger.info({ addresses: mesh.mesh.addresses() }, 'peer runs');
+    },
+    async stop() {
+      for (const part of parts.toReversed()) await part.stop();
+      for (const store of [...mesh.stores, ...device.stores]) await store.close();
+      await lock.release();
+    },
+  };
+}
+
+type MeshParts = Awaited<ReturnType<typeof createMeshParts>>;
+
+/** The peer among its fleet: connections, the ledger, and a voter's part in it. */
+async function createMeshParts({ config, membership, identity, logger, at }: Basis) {
+  const votes = membership.raftId > 0;
+  const blobs = createBlobStore(at('blobs'));
+  const ledgerStore = await openStore(at('ledger'));
+  const mesh = createMesh({ privateKey: identity.privateKey, ...config })({
+    clock,
+    logger,
+    random: randomBytes,
+    members: {
+      isMember: (peer) => ledger.meshMembers().isMember(peer),
+      joinsOpen: () => ledger.meshMembers().joinsOpen(),
+      wanted: () => ledger.meshMembers().wanted(),
+      onChange: (listener) => ledger.meshMembers().onChange(listener),
+    },
+  });
+  const source = votes ? ('consensus' as const) : ('voters' as const);
+  const { genesis, contacts } = membership;
+  const ledger = createLedger({ self: identity.peer, source, genesis, contacts })({
+    store: ledgerStore,
+    blobs,
+    mesh,
+    clock,
+    logger,
+  });
+  const shared = { mesh, ledger, blobs };
+  if (!votes)
+    return { ...shared, consensus: null, leadership: unknownLeadership, parts: [ledger, mesh], stores: [ledgerStore] };
+
+  const store = await openStore(at('consensus'));
+  const { chainHash, state } = readGenesis(genesis);
+  const configuration = {
+    voters: [...state.voters],
+    votersOutgoing: [],
+    learners: [],
+    learnersNext: [],
+    autoLeave: false,
+  };
+  await bootstrapLog(store, { index: state.index, term: state.term, chainHash, configuration });
+  const members = ledger.raftMembers();
+  const consensus = createConsensus({ raftId: membership.raftId })({
+    store,
+    mesh,
+    clock,
+    logger,
+    randomBytes,
+    members,
+    stateMachine: ledger,
+  });
+  ledger.useConsensus(consensus);
+  const leadership = leadershipOf({
+    consensus,
+    peerOf: members.peerOf,
+    state: ledger.state,
+    onApplied: ledger.onApplied,
+  });
+  return { ...shared, consensus, leadership, parts: [ledger, mesh, consensus], stores: [ledgerStore, store] };
+}
+
+type DeviceParts = Awaited<ReturnType<typeof createDeviceParts>>;
+
+/** The machine below the peer: its Nix store, the closures that come into it, the device that switches, the journal. */
+async function createDeviceParts({ config, membership, identity, logger, at }: Basis, { mesh, ledger }: MeshParts) {
+  const runner = createProcessRunner({ logger });
+  const nix = createNix({ cacheHome: at('cache'), ...(config.nixStore ? { store: config.nixStore } : {}) })({ runner });
+  const store = await openStore(at('journal'));
+  let acknowledged: LedgerState['devices'][string] | undefined;
+  const self = identity.peer;
+  const journal = createJournal({ self, name: membership.name, markerFile: at('journal.marker') })({
+    store,
+    identity,
+    verifySignature,
+    mesh,
+    clock,
+    logger,
+  });
+  const manifests = createManifests({ self, state: ledger.state, fetchBlob: ledger.fetchBlob });
+  const siteOf = (peer: string): string | undefined => ledger.state().members[peer]?.site;
+  const isHere = ({ peer }: { readonly peer: string }): boolean => siteOf(peer) === membership.site;
+  const closures = createClosures({ spoolFolder: at('closure', 'spool'), spoolBytesMax, site: membership.site })({
+    mesh,
+    clock,
+    logger,
+    nix,
+    manifest: manifests.load,
+    sources: manifests.sources,
+    builderKeys: () => builderKeys(ledger.state()),
+    sites: {
+      siteOf,
+      livePeersAtSite: () =>
+        mesh
+          .connectedPeers()
+          .filter(isHere)
+          .map(({ peer }) => peer),
+    },
+  });
+  const { healthSettleMs, confirmWindowMs } = config;
+  const device = createDevice({
+    self,
+    host: membership.name,
+    healthSettleMs,
+    confirmWindowMs,
+    fetchPatienceMs,
+    rootsFolder: at('roots'),
+  })({
+    store,
+    ledger,
+    closures,
+    nix,
+    machine: createContainedMachine({ storeRoot: config.nixStore ?? '/', rootFolder: at('root'), switchTimeoutMs })({
+      runner,
+      nix,
+    }),
+    journal,
+    mesh,
+    identity,
+    verifySignature,
+    clock,
+    logger,
+    randomBytes,
+  });
+  ledger.onApplied((state) => {
+    const known = state.devices[membership.name];
+    if (known !== acknowledged && known) void journal.acknowledge(known);
+    acknowledged = known;
+  });
+  return { runner, nix, journal, closures, device, parts: [journal, closures, device], stores: [store] };
+}
+
+/** Keys of the builders in force. */
+function builderKeys(state: LedgerState): string[] {
+  return Object.values(state.members).flatMap(({ builderKey }) => (builderKey === undefined ? [] : [builderKey]));
+}
+
+type ProjectParts = Awaited<ReturnType<typeof createProjectParts>>;
+
+/** The project and the builder, on peers with the roles for them. */
+async function createProjectParts(
+  { membership, identity, logger, at }: Basis,
+  { mesh, ledger }: MeshParts,
+  device: DeviceParts,
+) {
+  const buildClient = createBuildClient({ mesh, clock });
+  const builds = membership.roles.includes('builder');
+  if (!builds && membership.raftId === 0)
+    return { project: null, builderAt: buildClient, builderKey: undefined, parts: [] };
+
+  const { runner, nix } = device;
+  const repositoryFolder = at('project.git');
+  const isHolder = ({ peer }: { readonly peer: string }): boolean => {
+    const roles = ledger.state().members[peer]?.roles ?? [];
+    return roles.includes('voter') || roles.includes('builder');
+  };
+  const project = createProject({ repositoryFolder })({
+    runner,
+    mesh,
+    logger,
+    fetchBlob: ledger.fetchBlob,
+    holders: () =>
+      mesh
+        .connectedPeers()
+        .filter(isHolder)
+        .map(({ peer }) => peer),
+  });
+  const follower = createProjectFollower({ project, ledger, clock, logger });
+  const opening: Startable = { start: () => project.open(), stop: async () => undefined };
+  const parts = [opening, follower];
+  if (!builds) return { project, builderAt: buildClient, builderKey: undefined, parts };
+
+  const keyFile = builderKeyFileOf(at());
+  const builder = createBuilder({
+    repositoryFolder,
+    keyFile,
+    keyName: membership.name,
+    rootsFolder: at('roots', 'builds'),
+    systems: [nixSystem()],
+  })({ runner, nix, project, clock, logger });
+  serveBuildJobs({ mesh, builder, clock });
+  const builderAt = (peer: string) => (peer === identity.peer ? builder : buildClient(peer));
+  return { project, builderAt, builderKey: await builder.publicKey(), parts };
+}
+
+/** What people and other peers ask of this peer. */
+function createControlParts(
+  { config, membership, logger, at }: Basis,
+  { mesh, ledger, blobs, consensus, leadership }: MeshParts,
+  { journal, closures, device }: DeviceParts,
+  { project, builderAt, builderKey }: ProjectParts,
+): Startable {
+  const control = createControl({
+    name: membership.name,
+    socketPath: at('control.sock'),
+    speakAs: config.speakAs,
+    release,
+  })({
+    mesh,
+    ledger,
+    leadership,
+    voters: consensus && votersOf(consensus),
+    blobs,
+    project,
+    builderAt,
+    diffClosures,
+    journal,
+    createToken,
+    clock,
+    randomBytes,
+    logger,
+    facts: () => ({
+      incarnation: journal.incarnation(),
+      journalSequence: journal.lastSequence(),
+      running: device.running(),
+      booted: device.booted(),
+      activity: device.activity(),
+      traffic: closures.counters().bySite,
+    }),
+  });
+  serveJoins({ mesh, logger, admit: control.admit });
+  device.onChange(control.factsChanged);
+  journal.onAppended(control.factsChanged);
+  return {
+    async start() {
+      await control.start();
+      const addresses = [...config.announce, ...mesh.addresses()];
+      control.announce({ peer: mesh.self, addresses, system: nixSystem(), ...(builderKey && { builderKey }) });
+    },
+    stop: () => control.stop(),
+  };
+}

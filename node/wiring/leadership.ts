@@ -1,0 +1,87 @@
+// Owns what the control room asks of consensus: who leads, and how voters are changed. A peer that does not vote knows of
+// no controller and asks the voters.
+
+import { ParleyError } from '../../protocols/errors.ts';
+import type { LedgerState } from '../../protocols/ledger-state.ts';
+import type { Consensus } from '../consensus/index.ts';
+import type { ControlVoters, Leadership } from '../control/index.ts';
+
+/** For peers that do not vote. */
+export const unknownLeadership: Leadership = {
+  controller: () => null,
+  leads: () => false,
+  onChange: () => () => undefined,
+  confirm: async () => {
+    throw new ParleyError('not-controller', 'this peer does not vote, so it cannot be the controller', {
+      retryable: true,
+    });
+  },
+};
+
+/**
+ * The view of a voter. An entry of the own term is applied only after all of earlier terms (the leader starts its term with
+ * an empty one), so `leads` is role and term of the applied state together.
+ */
+export function leadershipOf(components: {
+  readonly consensus: Pick<Consensus, 'status' | 'onRoleChange' | 'readIndex'>;
+  readonly peerOf: (raftId: number) => string | undefined;
+  readonly state: () => LedgerState;
+  readonly onApplied: (listener: () => void) => () => void;
+}): Leadership {
+  const { consensus, peerOf, state } = components;
+  const leads = (): boolean => {
+    const { role, term } = consensus.status();
+    return role === 'leader' && state().term === term;
+  };
+  return {
+    leads,
+    controller: () => {
+      const { leader } = consensus.status();
+      return leader === undefined ? null : (peerOf(leader) ?? null);
+    },
+    onChange(listener) {
+      let last = leads();
+      const stops = [
+        consensus.onRoleChange(listener),
+        components.onApplied(() => {
+          const now = leads();
+          if (now === last) return;
+          last = now;
+          listener();
+        }),
+      ];
+      return () => {
+        for (const stop of stops) stop();
+      };
+    },
+    async confirm({ signal }) {
+      try {
+        await consensus.readIndex({ signal });
+      } catch (cause) {
+        throw new ParleyError('not-controller', `a majority did not confirm: ${(cause as Error).message}`, {
+          retryable: true,
+          cause,
+        });
+      }
+    },
+  };
+}
+
+/** Entries that a learner may lack and still be promoted: they arrive while the promotion is committed. */
+const promotionLagMax = 64;
+const stepKinds = { 'add-learner': 'add-learner', promote: 'add-voter', remove: 'remove' } as const;
+
+/** Changes of voters as the coordinator asks for them, one at a time. */
+export function votersOf(consensus: Pick<Consensus, 'status' | 'changeVoters'>): ControlVoters {
+  return {
+    isCaughtUp(raftId) {
+      const { progress, lastIndex } = consensus.status();
+      const learner = progress?.find((follower) => follower.raftId === raftId);
+      return learner?.active === true && lastIndex - learner.match <= promotionLagMax;
+    },
+    async changeVoters({ kind, raftId }, options) {
+      const steps = [{ kind: stepKinds[kind], raftId }];
+      await consensus.changeVoters({ transition: 'automatic', steps, context: new Uint8Array(0) }, options);
+    },
+  };
+}
