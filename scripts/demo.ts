@@ -13,7 +13,7 @@ import { connectControl } from '../node/control/client.ts';
 import { createLogger, createProcessRunner, systemClock } from '../node/host/index.ts';
 import { ParleyError, toErrorRecord } from '../protocols/errors.ts';
 import { createDemoCommand } from './lib/demo-commands.ts';
-import { type DemoFleet, foundFleet, rememberFleet, resumeFleet } from './lib/demo-fleet.ts';
+import { type DemoFleet, foundFleet, isComplete, rememberFleet, resumeFleet } from './lib/demo-fleet.ts';
 import { type DemoOptions, demoUsage, planPeers, readDemoOptions } from './lib/demo-options.ts';
 import { copyProject, hostsOf, importProject, makeSample, workFolderOf } from './lib/demo-project.ts';
 
@@ -33,7 +33,9 @@ async function main(options: DemoOptions, signal: AbortSignal): Promise<number> 
     output.live.clear();
     await fleet?.stop();
     if (options.keep === undefined) await removeFolder(folder);
-    else output.err(`Kept in '${folder}'; 'scripts/demo --keep ${options.keep}' goes on from there.`);
+    else if (isComplete(folder))
+      output.err(`Kept in '${folder}': 'scripts/demo --keep ${options.keep}' goes on from there.`);
+    else output.err(`What there is was left in '${folder}' to look at; it cannot go on.`);
   }
 }
 
@@ -42,7 +44,7 @@ async function openFolder(keep: string | undefined): Promise<string> {
   const folder = path.resolve(keep);
   await mkdir(folder, { recursive: true });
   const names = await readdir(folder);
-  if (names.length === 0 || names.includes('demo.json')) return folder;
+  if (names.length === 0 || isComplete(folder)) return folder;
   throw new ParleyError('folder-in-use', `'${folder}' is neither empty nor of a finished demo`, {
     hint: 'Choose another folder, or remove it: a demo whose start was cut off cannot go on.',
   });

@@ -45,6 +45,7 @@ export interface DemoFleetInit {
 const mainFile = path.resolve(import.meta.dirname, '../../node/main.ts');
 const recordName = 'demo.json';
 const pollMs = 100;
+const logLinesQuoted = 3;
 const startMsMax = 60_000;
 const onlineMsMax = 120_000;
 /** A command asked of a fleet that is coming up may need an election first. */
@@ -52,11 +53,15 @@ const patienceMs = 30_000;
 /** The sample's units settle at once; nobody wants to wait in a demo. */
 const healthSettleMs = 500;
 
+/** Whether a folder holds a fleet whose making came to its end. */
+export function isComplete(folder: string): boolean {
+  return existsSync(path.join(folder, recordName));
+}
+
 /** The fleet that a folder holds, started; undefined when it holds none. */
 export async function resumeFleet(init: DemoFleetInit): Promise<DemoFleet | undefined> {
-  const file = path.join(init.folder, recordName);
-  if (!existsSync(file)) return undefined;
-  const record = JSON.parse(await readFile(file, 'utf8')) as FleetRecord;
+  if (!isComplete(init.folder)) return undefined;
+  const record = JSON.parse(await readFile(path.join(init.folder, recordName), 'utf8')) as FleetRecord;
   const fleet = createFleet(init, record);
   init.onProgress(`starting ${record.peers.length} peers from '${init.folder}'`);
   const names = record.peers.map(({ name }) => name);
@@ -135,7 +140,7 @@ async function peerCommand(
     signal: init.signal,
     timeoutMs: startMsMax,
   });
-  if (result.exitCode === 0) return;
+  if (result.exitCode === 0 && result.stdout.byteLength > 0) return;
   throw new ParleyError('peer-failed', `'parley ${words[0]}' of ${peer.name} failed: ${result.stderr.trim()}`);
 }
 
@@ -188,7 +193,7 @@ function notOnline(names: readonly string[], view: StatusView): ParleyError {
   return new ParleyError('not-online', `the fleet did not come up: ${state}`, { hint: "'demo log PEER' shows why." });
 }
 
-/** Waits until a started peer answers on its socket. */
+/** Waits until a started peer answers on its socket, be it with an error. */
 async function answers(peer: PeerProcess, signal: AbortSignal): Promise<void> {
   const deadlineMs = performance.now() + startMsMax;
   for (;;) {
@@ -196,23 +201,18 @@ async function answers(peer: PeerProcess, signal: AbortSignal): Promise<void> {
       await ask([controlSocketPath(peer.stateFolder)], { name: 'whoami' }, signal, { patienceMs: 0 });
       return;
     } catch (error) {
-      if (!(error instanceof ParleyError) || error.code !== 'no-peer-here') {
-        if (error instanceof ParleyError && error.code !== 'connection-lost') return;
-        throw error;
-      }
-      if (peer.state() === 'stopped' || performance.now() > deadlineMs) {
-        throw new ParleyError(
-          'peer-failed',
-          `${peer.name} did not start: ${peer.crashed() ?? 'its socket is silent'}`,
-          {
-            hint: `Its log is '${peer.logFile}'.`,
-            cause: error,
-          },
-        );
-      }
+      if (!(error instanceof ParleyError)) throw error;
+      if (error.code !== 'no-peer-here' && error.code !== 'connection-lost') return;
     }
+    if (peer.state() === 'stopped' || performance.now() > deadlineMs) throw await notStarted(peer);
     await wait(pollMs, undefined, { signal });
   }
+}
+
+async function notStarted(peer: PeerProcess): Promise<ParleyError> {
+  const log = (await readFile(peer.logFile, 'utf8')).trim().split('\n').slice(-logLinesQuoted).join('\n');
+  const state = peer.crashed() ?? 'its socket is silent';
+  return new ParleyError('peer-failed', `${peer.name} did not start: ${state}; its log ends with\n${log}`);
 }
 
 /** Asks one command; gives the data of its view. @throws ParleyError what the peer answered */
