@@ -173,7 +173,7 @@ async function createDeviceParts({ config, membership, identity, logger, at }: B
     healthSettleMs,
     confirmWindowMs,
     fetchPatienceMs,
-    rootsFolder: at('roots'),
+    rootsFolder: at('roots', 'systems'),
   })({
     store,
     ledger,

@@ -15,7 +15,7 @@ import type { Nix } from './nix.ts';
 export interface ContainedMachineInit {
   /** Folder that contains nix/store. */
   readonly storeRoot: string;
-  /** Where the device's run, var, etc and tmp are; created when missing. */
+  /** Where the device's run, var, etc and tmp are, and its system profile; created when missing. */
   readonly rootFolder: string;
   /** Time for one run of a closure's program; deploy-rs gives an activation 240 s. */
   readonly switchTimeoutMs: number;
@@ -27,6 +27,8 @@ export interface ContainedMachineComponents {
 }
 
 const bootIdFile = '/proc/sys/kernel/random/boot_id';
+/** The device's own system profile, which its programs cannot see. */
+const profileFolder = 'profiles';
 /** Questions to the device, unlike switches, are short. */
 const questionTimeoutMs = 30_000;
 const failedUnitsMax = 64;
@@ -39,7 +41,8 @@ const failedUnitsScript =
 export function createContainedMachine(
   init: ContainedMachineInit,
 ): (components: ContainedMachineComponents) => Machine {
-  const profile = path.join(init.storeRoot, 'nix/var/nix/profiles/system');
+  // Never the machine's own profile: with the machine's own store that would be the operator's system.
+  const profile = path.join(init.rootFolder, profileFolder, 'system');
   const storeFolder = path.join(init.storeRoot, 'nix/store');
   const run = (name: string) => path.join(init.rootFolder, 'run', name);
 
@@ -115,6 +118,8 @@ export function createContainedMachine(
         await syncFolder(path.dirname(profile));
       },
       async freeBytes() {
+        // Nix makes a diverted store's folder with the first path that goes into it.
+        await mkdir(storeFolder, { recursive: true });
         const space = await statfs(storeFolder);
         return space.bavail * space.bsize;
       },
