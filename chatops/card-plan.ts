@@ -7,6 +7,8 @@ import type { CardContext } from './card-context.ts';
 import { type Cell, renderTable } from './paint.ts';
 import { bytesText, clean, columnsMax, countText, cut, shortHash, shortPath, timeText, wrap } from './words.ts';
 
+type PlannedClosureView = PlanView['closures'][number];
+
 /** Lines of changes for one closure, and for all of a plan together: a card must stay readable. */
 const changesShownMax = 12;
 const changesInAllMax = 36;
@@ -26,39 +28,49 @@ export function renderPlan(plan: PlanView, task: string, context: CardContext): 
 }
 
 function details(plan: PlanView, context: CardContext): string[] {
-  return [...hostRows(plan, context), ...plan.closures.flatMap((closure) => closureLines(closure, plan, context))];
+  const closures = new Map(plan.closures.map((closure) => [closure.closure, closure]));
+  const known = plan.hosts.filter(({ before }) => before !== null).map(({ closure }) => closure);
+  return [
+    ...hostRows(plan, closures, context),
+    ...[...new Set(known)].flatMap((name) => changeLines(closures.get(name), plan, context)),
+  ];
 }
 
-function hostRows(plan: PlanView, context: CardContext): string[] {
+function hostRows(plan: PlanView, closures: ReadonlyMap<string, PlannedClosureView>, context: CardContext): string[] {
   if (plan.hosts.length === 0) return ['  No host changes.'];
-  const rows: Cell[][] = plan.hosts.map(({ host, before, closure }) => [
-    { text: host, tone: 'strong' },
-    { text: before === null ? 'unknown' : shortPath(before) },
-    { text: shortPath(closure) },
-    { text: closure.slice('/nix/store/'.length + 33) },
-  ]);
+  const rows: Cell[][] = plan.hosts.map(({ host, before, closure }) => {
+    const planned = closures.get(closure);
+    const size = planned === undefined ? '-' : `${planned.pathCount} paths, ${bytesText(planned.narBytes)}`;
+    return [
+      { text: host, tone: 'strong' },
+      { text: before === null ? 'unknown' : shortPath(before) },
+      { text: shortPath(closure) },
+      { text: size },
+      { text: closure.slice('/nix/store/'.length + 33) },
+    ];
+  });
   const columns = [
     { title: 'host', columnsMax: 24 },
     { title: 'now', columnsMax: 8 },
     { title: 'then', columnsMax: 8 },
+    { title: 'size', columnsMax: 22 },
     { title: 'closure', columnsMax },
   ];
   return renderTable(columns, rows, context.columns - 2, context.paint).map((line) => `  ${line}`);
 }
 
-function closureLines(closure: PlanView['closures'][number], plan: PlanView, context: CardContext): string[] {
-  const hosts = plan.hosts.filter((host) => host.closure === closure.closure);
-  const names = hosts.map(({ host }) => host).join(', ');
-  const size = `${countText(closure.pathCount, 'path')}, ${bytesText(closure.narBytes)}`;
-  const heading = `  ${context.paint('strong', shortPath(closure.closure))} for ${names}: ${size}`;
-  if (hosts.every(({ before }) => before === null))
-    return [cut(`${heading}, the first one`, context.columns + paintSlack)];
+/** What changes on the hosts that get this closure instead of another one. */
+function changeLines(closure: PlannedClosureView | undefined, plan: PlanView, context: CardContext): string[] {
+  if (closure === undefined || closure.changes.length === 0) return [];
+  const hosts = plan.hosts.filter((host) => host.closure === closure.closure && host.before !== null);
   const shownMax = Math.min(changesShownMax, Math.max(2, Math.floor(changesInAllMax / plan.closures.length)));
   const shown = closure.changes.slice(0, shownMax).map((change) => `    ${changeText(change)}`);
   const rest = closure.changes.length - shown.length + closure.changesLeftOut;
-  return [heading, ...shown, ...(rest > 0 ? [`    and ${countText(rest, 'more change')}`] : [])].map((line) =>
-    cut(line, context.columns + paintSlack),
-  );
+  return [
+    `  On ${context.paint('strong', hosts.map(({ host }) => host).join(', '))}:`,
+    ...shown,
+    ...(rest > 0 ? [`    and ${countText(rest, 'more change')}`] : []),
+  ].map((line) => cut(line, context.columns + paintSlack));
 }
 
 /** A painted line is longer than what it shows. */

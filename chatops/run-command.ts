@@ -14,7 +14,7 @@ import { usesWorkFolder } from './commands.ts';
 import type { ParsedCommand } from './grammar.ts';
 import type { LiveLine } from './live-line.ts';
 import { outcomeTone, type Paint } from './paint.ts';
-import { bytesText, clean, cleanLines, columnsMax } from './words.ts';
+import { bytesText, clean, cleanLines, columnsMax, wrap } from './words.ts';
 
 /** Exit statuses: 0 done, 1 it failed, 2 not understood, 3 nobody knows (ask again). */
 export type ExitStatus = 0 | 1 | 2 | 3;
@@ -122,7 +122,6 @@ function textPrinter(parsed: ParsedCommand, context: RunContext): Printer {
   };
   const drawHeld = () => {
     if (heldTask !== undefined) draw('task', heldTask);
-    heldTask = undefined;
   };
   return {
     take(event) {
@@ -134,7 +133,9 @@ function textPrinter(parsed: ParsedCommand, context: RunContext): Printer {
       else {
         drawHeld();
         if (event.kind === 'error') return printError(event.error, output);
-        if (event.text !== '') output.out(output.paint(endTone(event), clean(event.text)));
+        // The card has said it already.
+        const lines = heldTask === undefined && event.text !== '' ? wrap(clean(event.text), columnsMax) : [];
+        for (const line of lines) output.out(output.paint(endTone(event), line));
         return statusOfEnd(event);
       }
       return undefined;

@@ -93,9 +93,9 @@ test('task shows its tree, why a host failed, and Nix errors', () => {
 test('plan names hosts, changes, who is left out, who may approve, and how', () => {
   const card = text('task', taskDetail({ plan: planView() }));
   assert.match(card, /Plan 0f0f0f0f by alice: 2 hosts, 1 closure/);
-  assert.match(card, /home-gate +aaaaaaaa +bbbbbbbb/);
+  assert.match(card, /home-gate +aaaaaaaa +bbbbbbbb +42 paths, 36\.0 MiB/);
   assert.match(card, /shop-till +unknown +cccccccc/);
-  assert.match(card, /bbbbbbbb for home-gate: 42 paths, 36\.0 MiB/);
+  assert.match(card, /On home-gate:\n {4}changed caddy/);
   assert.match(card, /changed caddy 2\.7 → 2\.8/);
   assert.match(card, /new {5}fresh 1/);
   assert.match(card, /gone {4}old 9/);
