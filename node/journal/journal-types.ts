@@ -73,7 +73,7 @@ export interface Journal extends Startable {
   read(from: number, limit: number): Promise<Report[]>;
   /**
    * What the ledger knows of this journal: reports before it are forgotten. When the ledger knows more than the disk, the
-   * disk was restored, and a new incarnation starts.
+   * disk was restored, and a new incarnation starts. Never rejects; before `start` it is kept until then.
    */
   acknowledge(known: { readonly incarnation: number; readonly sequence: number }): Promise<void>;
   /**

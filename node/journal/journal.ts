@@ -39,7 +39,12 @@ export function createJournal(init: JournalInit): (components: JournalComponents
         return () => listeners.delete(listener);
       },
       read: (from, limit) => reports.read(from, limit),
-      acknowledge: (known) => reports.acknowledge(known),
+      async acknowledge(known) {
+        // The next acknowledgement says the same and more.
+        await reports.acknowledge(known).catch((error: unknown) => {
+          logger.warn({ error }, 'reports that the ledger has could not be removed');
+        });
+      },
       pull: (request) => pullReports({ store, mesh, verifySignature }, request),
       taskLog: (task) => logs.taskLog(task),
       async *readLogs(request) {

@@ -48,6 +48,7 @@ export interface Reports {
 export function createReports(init: ReportsInit, components: ReportsComponents): Reports {
   const { store, logger } = components;
   let current: Head | undefined;
+  let knownBeforeStart: Pick<Head, 'incarnation' | 'sequence'> | undefined;
   let last: Promise<unknown> = Promise.resolve();
 
   const head = () => {
@@ -74,6 +75,7 @@ export function createReports(init: ReportsInit, components: ReportsComponents):
     if (renewed) await renew(starting);
     await writeMarker(init.markerFile, starting);
     current = starting;
+    if (knownBeforeStart !== undefined) await compare(knownBeforeStart);
   }
 
   /** What the database says, and whether its last report bears it out. */
@@ -89,6 +91,19 @@ export function createReports(init: ReportsInit, components: ReportsComponents):
     } catch (error) {
       if (!(error instanceof ParleyError) || error.code !== 'malformed') throw error;
       return { head: stored, isWhole: false };
+    }
+  }
+
+  /** Forgets what the ledger has; begins anew when it has more than there is here. */
+  async function compare(known: Pick<Head, 'incarnation' | 'sequence'>): Promise<void> {
+    const own = head();
+    if (isAhead(known, own)) {
+      const fresh = emptyHead(known.incarnation + 1);
+      await renew(fresh);
+      current = fresh;
+      await writeMarker(init.markerFile, fresh);
+    } else if (known.incarnation === own.incarnation) {
+      await prune(known.sequence);
     }
   }
 
@@ -138,21 +153,14 @@ export function createReports(init: ReportsInit, components: ReportsComponents):
   }
 
   return {
-    start,
+    start: () => inTurn(start),
     head,
     read,
     append: (draft, alongside) => inTurn(() => appendNext(draft, alongside)),
     acknowledge: (known) =>
       inTurn(async () => {
-        const own = head();
-        if (isAhead(known, own)) {
-          const fresh = emptyHead(known.incarnation + 1);
-          await renew(fresh);
-          current = fresh;
-          await writeMarker(init.markerFile, fresh);
-        } else if (known.incarnation === own.incarnation) {
-          await prune(known.sequence);
-        }
+        if (current === undefined) knownBeforeStart = known;
+        else await compare(known);
       }),
   };
 }

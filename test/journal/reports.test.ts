@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { cp, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
+import { createJournal } from '../../node/journal/index.ts';
 import { verifySignature } from '../../node/mesh/index.ts';
 import { decode, encode } from '../../protocols/codec.ts';
 import {
@@ -18,7 +19,7 @@ import {
 import { messageBytesMax } from '../../protocols/limits.ts';
 import { createMemoryNetwork } from '../helpers/memory-mesh.ts';
 import { seededRandom } from '../helpers/random.ts';
-import { closure, identityOf, startPeer, step } from './fixtures.ts';
+import { closure, identityOf, logger, startPeer, step } from './fixtures.ts';
 
 const signal = AbortSignal.timeout(60_000);
 
@@ -92,6 +93,18 @@ test('acknowledge() forgets what the ledger has, and begins anew when the ledger
   );
   await journal.acknowledge({ incarnation: 1, sequence: 9 });
   assert.deepEqual([journal.incarnation(), journal.lastSequence()], [2, 0]);
+});
+
+test('acknowledge() before start() takes effect with it', async (t) => {
+  const peer = await startPeer(t, createMemoryNetwork(), 1);
+  await peer.journal.append(step(1));
+  await peer.journal.stop();
+  const init = { self: peer.identity.peer, name: 'peer1', markerFile: path.join(peer.folder, 'journal-marker') };
+  const again = createJournal(init)({ ...peer, verifySignature, logger });
+  await again.acknowledge({ incarnation: 1, sequence: 2 });
+  assert.throws(() => again.incarnation(), { code: 'not-started' });
+  await again.start();
+  assert.deepEqual([again.incarnation(), again.lastSequence()], [2, 0]);
 });
 
 test('pull() pages through another journal and follows it into a new incarnation', async (t) => {
