@@ -162,6 +162,8 @@ test('setProfile() names the next boot, and prepare() takes it as running after 
   assert.equal(await machine.profile(), null);
   await machine.setProfile(first);
   assert.equal(await machine.profile(), first);
+  await workshop.nix.collectGarbage();
+  assert.deepEqual([existsSync(workshop.storeRoot + first), existsSync(workshop.storeRoot + second)], [true, false]);
   await machine.setRunningSimulated(second);
   await machine.prepare();
   assert.equal(await machine.running(), second);
