@@ -48,13 +48,12 @@ async function beginMembership(given: PeerArguments): Promise<void> {
   }
 }
 
-main(process.argv.slice(2)).then(
-  () => process.exit(0),
-  (error: unknown) => {
-    const { code, message, hint } = toErrorRecord(error);
-    console.error(
-      `parley: ${message}${hint ? `\n${hint}` : ''}${code === 'internal' ? `\n${(error as Error).stack}` : ''}`,
-    );
-    process.exit(code === 'usage' ? 2 : 1);
-  },
-);
+try {
+  await main(process.argv.slice(2));
+  process.exit(0);
+} catch (error) {
+  const { code, message, hint } = toErrorRecord(error);
+  console.error(`parley: ${message}${hint ? `\n${hint}` : ''}`);
+  if (code === 'internal') console.error(error);
+  process.exit(code === 'usage' ? 2 : 1);
+}

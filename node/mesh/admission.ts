@@ -14,6 +14,7 @@ import {
 } from '../../protocols/join.ts';
 import { messageBytesMax } from '../../protocols/limits.ts';
 import type { Logger, Mesh, MessageStream } from '../interfaces.ts';
+import { cutConnection } from './cut-connection.ts';
 import type { Identity } from './identity.ts';
 import { createMessageStream } from './streams.ts';
 import { peerOfAddress } from './token.ts';
@@ -118,6 +119,8 @@ export async function joinFleet({
       }
     }
   } finally {
+    // A libp2p host that stops waits for its connections on a timer that does not keep a process alive.
+    for (const connection of host.getConnections()) cutConnection(connection, new Error('joining is over'));
     await host.stop();
   }
   throw new ParleyError('peer-unreachable', `cannot join: no member of the token answered: ${failures.join('; ')}`, {
@@ -136,7 +139,6 @@ async function apply(
   const bytes = await stream.receive({ signal });
   if (bytes === undefined) throw new ParleyError('stream-closed', 'it hung up without an answer', { retryable: true });
   const reply = decode(joinReplySchema, bytes, messageBytesMax, 'join reply');
-  await stream.close();
   if (reply.type === 'refused') throw fromErrorRecord(reply.error);
   const { grant } = reply;
   const genesisHash = sha256Hex(grant.genesis);
