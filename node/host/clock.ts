@@ -3,7 +3,7 @@
 import type { Clock } from '../interfaces.ts';
 
 /** setTimeout fires at once for longer delays, so that longer ones are waited for in parts. */
-const timerDelayMsMax = 2 ** 31 - 1;
+export const timerDelayMsMax = 2 ** 31 - 1;
 
 /** The machine's wall clock, monotonic clock and timers. */
 export const systemClock: Clock = {

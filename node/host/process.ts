@@ -1,5 +1,5 @@
-// Owns the running of external programs. Each runs in a process group of its own that is ended as a whole, with exactly the
-// environment that the caller gave, without a shell, and with bounds on what is kept of its output.
+// Owns the running of external programs. Each runs in a process group of its own, is ended with all that it started, gets
+// exactly the environment that the caller gave and no shell, and has bounds on what is kept of its output.
 
 import { existsSync } from 'node:fs';
 import { constants } from 'node:os';
@@ -8,13 +8,15 @@ import { execa } from 'execa';
 import { ParleyError, type ParleyErrorInit } from '../../protocols/errors.ts';
 import { logLineCharactersMax } from '../../protocols/limits.ts';
 import type { Logger, ProcessRequest, ProcessResult, ProcessRunner } from '../interfaces.ts';
+import { timerDelayMsMax } from './clock.ts';
 import { createLineSplitter } from './lines.ts';
+import { descendantsOf, isRunning, killProcess, type ProcessIdentity } from './process-tree.ts';
 
-/** Between asking a group to end and killing it: git and nix remove their locks and temporary files in this time. */
+/** Between asking a program to end and killing it: git and nix remove their locks and temporary files in this time. */
 const terminateGraceMs = 5_000;
-/** What descendants have after the program itself is gone; they were asked to end at the same time as it. */
+/** What descendants have after the program itself is gone. */
 const descendantsGraceMs = 500;
-const groupPollMs = 25;
+const familyPollMs = 25;
 const stdoutBytesMaxDefault = 16 * 1024 * 1024;
 /** What an error message may need of standard error; the rest went to onStderrLine. */
 const stderrBytesKept = 64 * 1024;
@@ -46,7 +48,7 @@ async function runOnce(request: ProcessRequest): Promise<ProcessResult> {
     env: { ...inheritedEnvironment(), ...request.environment },
     extendEnv: false,
     killDescendants: true,
-    forceKillAfterDelay: terminateGraceMs,
+    forceKillAfterDelay: false,
     buffer: false,
     reject: false,
     stdin: request.input === undefined ? 'ignore' : 'pipe',
@@ -54,20 +56,63 @@ async function runOnce(request: ProcessRequest): Promise<ProcessResult> {
     stderr: 'pipe',
     ...(request.input === undefined ? {} : { input: request.input }),
     ...(request.cwd === undefined ? {} : { cwd: request.cwd }),
-    ...(request.signal === undefined ? {} : { cancelSignal: request.signal }),
-    ...(request.timeoutMs === undefined ? {} : { timeout: Math.ceil(request.timeoutMs) }),
   });
-  const output = collectOutput(request, subprocess, () => subprocess.kill());
+  const ending = createEnding(subprocess.pid, (signal) => subprocess.kill(signal));
+  const onAbort = () => ending.begin(cancelled(request));
+  const timer =
+    request.timeoutMs === undefined
+      ? undefined
+      : setTimeout(() => ending.begin(timedOut(request)), Math.min(request.timeoutMs, timerDelayMsMax));
+  request.signal?.addEventListener('abort', onAbort, { once: true });
+  const output = collectOutput(request, subprocess, ending.begin);
   const result = await subprocess;
   output.end();
-  const failure = output.failure();
-  const stopped = result.isCanceled || result.timedOut || failure !== undefined;
-  if (stopped && subprocess.pid !== undefined) await endGroup(subprocess.pid);
+  clearTimeout(timer);
+  request.signal?.removeEventListener('abort', onAbort);
+  await ending.finish();
+  const failure = ending.reason();
   if (failure !== undefined) throw failure;
-  if (result.isCanceled) throw cancelled(request);
-  if (result.timedOut) throw timedOut(request);
   if (result.exitCode === undefined && result.signal === undefined) throw startFailure(request, result.cause);
   return { exitCode: exitCodeOf(result), stdout: output.stdout(), stderr: output.stderr() };
+}
+
+interface Ending {
+  /** Asks the program and its descendants to end, and kills them after the grace. Only the first reason counts. */
+  begin(reason: unknown): void;
+  /** Resolves when what was begun is over; call it after the program itself has ended. */
+  finish(): Promise<void>;
+  reason(): unknown;
+}
+
+function createEnding(pid: number | undefined, kill: (signal: 'SIGTERM' | 'SIGKILL') => void): Ending {
+  let reason: unknown;
+  let family: ProcessIdentity[] = [];
+  let killTimer: NodeJS.Timeout | undefined;
+  const look = () => {
+    if (pid !== undefined) family = [...family, ...descendantsOf(pid)];
+  };
+  return {
+    begin(why) {
+      if (reason !== undefined) return;
+      reason = why;
+      look();
+      kill('SIGTERM');
+      killTimer = setTimeout(() => {
+        look();
+        kill('SIGKILL');
+        family.forEach(killProcess);
+      }, terminateGraceMs);
+    },
+    async finish() {
+      clearTimeout(killTimer);
+      if (reason === undefined) return;
+      const deadlineMs = performance.now() + descendantsGraceMs;
+      while (family.some(isRunning) && performance.now() < deadlineMs) await wait(familyPollMs);
+      kill('SIGKILL');
+      family.forEach(killProcess);
+    },
+    reason: () => reason,
+  };
 }
 
 /** Exactly these two pass from our own environment; a request may replace them. */
@@ -85,11 +130,14 @@ interface CollectedOutput {
   end(): void;
   stdout(): Uint8Array;
   stderr(): string;
-  /** Why the program was ended from here: too much output, or a listener that threw. */
-  failure(): unknown;
 }
 
-function collectOutput(request: ProcessRequest, streams: OutputStreams, stop: () => void): CollectedOutput {
+/** @param fail is called when the program has to end: too much output, or a listener that threw. */
+function collectOutput(
+  request: ProcessRequest,
+  streams: OutputStreams,
+  fail: (reason: unknown) => void,
+): CollectedOutput {
   const stdoutBytesMax = request.stdoutBytesMax ?? stdoutBytesMaxDefault;
   const lineCharactersMax = request.lineCharactersMax ?? logLineCharactersMax;
   const stdoutLines = createLineSplitter(lineCharactersMax, (line) => request.onStdoutLine?.(line));
@@ -97,15 +145,15 @@ function collectOutput(request: ProcessRequest, streams: OutputStreams, stop: ()
   const stdoutChunks: Buffer[] = [];
   let stdoutBytes = 0;
   let stderrTail: Buffer = Buffer.alloc(0);
-  let failure: unknown;
+  let failed = false;
 
   function guarded(action: () => void): void {
-    if (failure !== undefined) return;
+    if (failed) return;
     try {
       action();
     } catch (error) {
-      failure = error;
-      stop();
+      failed = true;
+      fail(error);
     }
   }
 
@@ -132,29 +180,7 @@ function collectOutput(request: ProcessRequest, streams: OutputStreams, stop: ()
       }),
     stdout: () => Buffer.concat(stdoutChunks, stdoutBytes),
     stderr: () => stderrTail.toString('utf8'),
-    failure: () => failure,
   };
-}
-
-/** Descendants may outlive the program that we ended: what is left of its group after a short grace is killed. */
-async function endGroup(groupId: number): Promise<void> {
-  const deadlineMs = performance.now() + descendantsGraceMs;
-  while (signalGroup(groupId, 0)) {
-    if (performance.now() > deadlineMs) {
-      signalGroup(groupId, 'SIGKILL');
-      return;
-    }
-    await wait(groupPollMs);
-  }
-}
-
-/** True while the group has a process that we may signal. */
-function signalGroup(groupId: number, signal: 0 | 'SIGKILL'): boolean {
-  try {
-    return process.kill(-groupId, signal);
-  } catch {
-    return false;
-  }
 }
 
 function exitCodeOf(result: { readonly exitCode?: number; readonly signal?: NodeJS.Signals }): number {

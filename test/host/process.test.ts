@@ -5,6 +5,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
+import { setTimeout as wait } from 'node:timers/promises';
 import { createLogger, createProcessRunner } from '../../node/host/index.ts';
 import { cutMark } from '../../node/host/lines.ts';
 
@@ -16,14 +17,6 @@ before(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'parley-host-'));
 });
 after(() => rm(folder, { recursive: true, force: true }));
-
-function isAlive(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch {
-    return false;
-  }
-}
 
 test('run() gives exit status and both outputs of a program that ends', async () => {
   const result = await runner.run(shell('echo out; echo err >&2; exit 3'));
@@ -62,16 +55,23 @@ test('run() delivers lines as they come, keeps escape sequences and cuts long li
   assert.deepEqual(lines, ['\u001b[31mred\u001b[0m', 'x'.repeat(40) + cutMark, 'last']);
 });
 
-test('run() ends the whole group when its signal aborts, stubborn descendants included', async () => {
-  const abort = new AbortController();
-  const pidFile = path.join(folder, 'stubborn');
-  const script = `(trap '' TERM; exec >/dev/null 2>&1; while :; do sleep 0.1; done) & echo $! >'${pidFile}'; echo ready; wait`;
-  const run = runner.run({ ...shell(script), signal: abort.signal, onStdoutLine: () => abort.abort() });
-  await assert.rejects(run, { name: 'ParleyError', code: 'cancelled' });
-  const pid = Number(await readFile(pidFile, 'utf8'));
-  for (let round = 0; isAlive(pid) && round < 100; round += 1) await new Promise((resolve) => setTimeout(resolve, 10));
-  assert.equal(await stateOf(pid), 'gone');
-});
+for (const [what, start] of [
+  ['of its group', 'sh'],
+  ['in a session of their own', 'setsid sh'],
+] as const) {
+  test(`run() ends stubborn descendants ${what} when its signal aborts`, async () => {
+    const abort = new AbortController();
+    const pidFile = path.join(folder, start);
+    const loop = `trap "" TERM; echo $$ >"${pidFile}"; exec >/dev/null 2>&1; while :; do sleep 0.1; done`;
+    const script = `${start} -c '${loop}' & until [ -s "${pidFile}" ]; do sleep 0.02; done; echo ready; wait`;
+    const run = runner.run({ ...shell(script), signal: abort.signal, onStdoutLine: () => abort.abort() });
+    await assert.rejects(run, { name: 'ParleyError', code: 'cancelled' });
+    const pid = Number(await readFile(pidFile, 'utf8'));
+    assert.ok(pid > 0);
+    for (let round = 0; (await stateOf(pid)) !== 'gone' && round < 100; round += 1) await wait(20);
+    assert.equal(await stateOf(pid), 'gone');
+  });
+}
 
 /** A killed orphan may stay a zombie until the machine's first process collects it. */
 async function stateOf(pid: number): Promise<string> {
