@@ -41,7 +41,8 @@ export function renderTask(detail: TaskDetail, context: CardContext): string[] {
   const about = [`by ${task.actor}`, timeText(task.submittedAtMs), ...tookText(task)];
   if (task.revision !== null) about.push(`commit ${task.revision.slice(0, 8)}`);
   if (task.attempt > 1) about.push(`attempt ${task.attempt}`);
-  const said = detailText(task, context);
+  // How long it took stands above already.
+  const said = task.outcome !== null && task.reason === null && !task.simulated ? '' : detailText(task, context);
   return [
     heading,
     `  ${about.join(', ')}`,

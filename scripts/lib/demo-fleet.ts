@@ -46,6 +46,8 @@ const mainFile = path.resolve(import.meta.dirname, '../../node/main.ts');
 const recordName = 'demo.json';
 const pollMs = 100;
 const logLinesQuoted = 3;
+/** Lines of a crash that say nothing to a person. */
+const stackLine = /^\s*(at |[{}]|Node\.js|$)/;
 const startMsMax = 60_000;
 const onlineMsMax = 120_000;
 /** A command asked of a fleet that is coming up may need an election first. */
@@ -210,7 +212,8 @@ async function answers(peer: PeerProcess, signal: AbortSignal): Promise<void> {
 }
 
 async function notStarted(peer: PeerProcess): Promise<ParleyError> {
-  const log = (await readFile(peer.logFile, 'utf8')).trim().split('\n').slice(-logLinesQuoted).join('\n');
+  const lines = (await readFile(peer.logFile, 'utf8')).split('\n').filter((line) => !stackLine.test(line));
+  const log = lines.slice(-logLinesQuoted).join('\n');
   const state = peer.crashed() ?? 'its socket is silent';
   return new ParleyError('peer-failed', `${peer.name} did not start: ${state}; its log ends with\n${log}`);
 }
