@@ -39,6 +39,7 @@ export function createDevice(init: DeviceInit): (components: DeviceComponents) =
     /** The order that is being carried out, while it can still be withdrawn. */
     let withdrawable: { readonly record: SlotRecord; readonly controller: AbortController } | undefined;
     let isServing = false;
+    let isMachineTold = false;
 
     const slot = createSlot({ ...components, readFacts });
 
@@ -106,6 +107,8 @@ export function createDevice(init: DeviceInit): (components: DeviceComponents) =
 
     /** The order that is open, or the next one that may be accepted. */
     async function nextRecord(): Promise<SlotRecord | undefined> {
+      if (!isMachineTold) await slot.tellMachine();
+      isMachineTold = true;
       const record = await slot.load();
       const order = ledger.state().orders[init.host];
       const judgement = judgeOrder(record, order, init.self);
@@ -194,8 +197,9 @@ export function createDevice(init: DeviceInit): (components: DeviceComponents) =
       async start() {
         if (unsubscribe !== undefined) return;
         stopping = new AbortController();
+        isMachineTold = false;
         await machine.prepare();
-        await slot.tellMachine();
+        await readFacts();
         if (!isServing) serveConfirmations(init.self, components);
         isServing = true;
         unsubscribe = ledger.onApplied((state) => {

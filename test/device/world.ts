@@ -1,28 +1,22 @@
 // A device's world for tests: a disk and a machine that outlive crashes, a clock that runs as fast as it is asked, real
 // journals, and a way to crash before or after anything that leaves a trace.
 
+import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { TestContext } from 'node:test';
-import {
-  createDevice,
-  type Device,
-  type DeviceInit,
-  type Machine,
-  type SwitchResult,
-} from '../../node/device/index.ts';
-import type { Clock, KeyValueStore } from '../../node/interfaces.ts';
+import { createDevice, type Device, type SwitchResult } from '../../node/device/index.ts';
 import { createJournal, type Journal } from '../../node/journal/index.ts';
 import { identityFromSeed, verifySignature } from '../../node/mesh/index.ts';
 import { decode, encode, hashOf } from '../../protocols/codec.ts';
 import { type SlotRecord, slotRecordBytesMax, slotRecordSchema } from '../../protocols/device-record.ts';
-import { ParleyError } from '../../protocols/errors.ts';
 import type { OrderEnd, Report } from '../../protocols/journal.ts';
 import type { LedgerState, Member, Order } from '../../protocols/ledger-state.ts';
 import type { Plan } from '../../protocols/plan.ts';
 import { createMemoryNetwork } from '../helpers/memory-mesh.ts';
+import { createFastClock, machineOf, memoryStore } from './doubles.ts';
 import { silentLogger } from './toplevels.ts';
 
 export const system = (name: string) => `/nix/store/${hashOf(name).replaceAll(/[eu]/g, 'x').slice(0, 32)}-${name}`;
@@ -55,6 +49,8 @@ export interface World {
   /** Replaced by tests that want a fetch to wait or fail. */
   onFetch: (signal: AbortSignal) => Promise<void>;
   onBootDefault: (toplevel: string) => SwitchResult;
+  /** Called before each synced write; may throw. */
+  onWrite: () => void;
   state: LedgerState;
   /** Counts down at each trace; the device crashes at zero. */
   crashIn: number;
@@ -81,7 +77,7 @@ export interface Run {
 
 export class Crash extends Error {}
 
-export async function makeWorld(t: TestContext, init: Partial<DeviceInit> = {}): Promise<World> {
+export async function makeWorld(t: TestContext): Promise<World> {
   const folder = await mkdtemp(path.join(fastFolder, 'parley-world-'));
   t.after(() => rm(folder, { recursive: true, force: true }));
   const disk = new Map<string, Uint8Array>();
@@ -101,6 +97,7 @@ export async function makeWorld(t: TestContext, init: Partial<DeviceInit> = {}):
         .map((link) => link.slice(33))
         .sort(),
     onFetch: async () => {},
+    onWrite: () => {},
     onBootDefault: () => ({ exitCode: 0, output: '' }),
     state: emptyState(),
     apply(change) {
@@ -124,7 +121,7 @@ export async function makeWorld(t: TestContext, init: Partial<DeviceInit> = {}):
       world.running = world.profile;
       world.booted = world.profile;
     },
-    start: () => startRun(world, disk, listeners, { folder, init }),
+    start: () => startRun(world, disk, listeners, folder),
   };
   return world;
 }
@@ -133,7 +130,7 @@ async function startRun(
   world: World,
   disk: Map<string, Uint8Array>,
   listeners: Set<(state: LedgerState) => void>,
-  { folder, init }: { readonly folder: string; readonly init: Partial<DeviceInit> },
+  folder: string,
 ): Promise<Run> {
   const crash = Promise.withResolvers<void>();
   let isDead = false;
@@ -165,7 +162,7 @@ async function startRun(
     if (peer !== self) await mesh.open(peer, '/hello', { signal: AbortSignal.timeout(5_000) }).catch(() => undefined);
   }
   const clock = createFastClock();
-  const store = memoryStore(disk, alive, traced);
+  const store = memoryStore(disk, () => world.onWrite(), alive, traced);
   const markerFile = path.join(folder, 'marker');
   const journal = createJournal({ self, name: host, markerFile })({
     ...{ store, identity, verifySignature, mesh, clock, logger: silentLogger },
@@ -207,7 +204,7 @@ async function startRun(
     randomBytes: (count: number) => crypto.getRandomValues(new Uint8Array(count)),
   };
   const times = { healthSettleMs: 1_000, confirmWindowMs: 30_000, fetchPatienceMs: 60_000 };
-  const device = createDevice({ self, host, ...times, rootsFolder: path.join(folder, 'roots'), ...init })(components);
+  const device = createDevice({ self, host, ...times, rootsFolder: path.join(folder, 'roots') })(components);
   const reports = async () => {
     const pairs = [...disk].filter(([key]) => key.startsWith('report/'));
     return pairs.length === 0 ? [] : await journal.read(1, 10_000);
@@ -246,125 +243,11 @@ async function startRun(
     },
   };
 }
-
-function machineOf(world: World, alive: () => void, traced: <T>(effect: () => T) => T): Machine {
-  const kindOf = (toplevel: string) => {
-    if (toplevel.endsWith('-nosystem')) throw new ParleyError('not-a-system', `'${toplevel}' is no NixOS system`);
-    const kind: 'contained' | 'simulated' = world.simulated.has(toplevel) ? 'simulated' : 'contained';
-    return { kind, why: 'it needs a booted systemd' };
-  };
-  return {
-    prepare: async () => alive(),
-    canRun: async (toplevel) => kindOf(toplevel),
-    async switchToConfiguration(toplevel, action, options = {}) {
-      world.calls.push(`${action}${options.skipChecks ? '!' : ''} ${toplevel.slice(44)}`);
-      if (action === 'boot') return traced(() => world.onBootDefault(toplevel));
-      traced(() => {});
-      const behaviour = world.behaviours.get(toplevel) ?? becomes(toplevel);
-      const result = await behaviour(world);
-      traced(() => {});
-      return result;
-    },
-    async failedUnits() {
-      alive();
-      return world.running === null ? [] : (world.failedUnits.get(world.running) ?? []);
-    },
-    running: async () => world.running,
-    booted: async () => world.booted,
-    async setRunningSimulated(toplevel) {
-      world.calls.push(`simulated ${toplevel?.slice(44) ?? 'none'}`);
-      traced(() => {
-        world.running = toplevel;
-      });
-    },
-    profile: async () => world.profile,
-    async setProfile(toplevel) {
-      traced(() => {
-        world.profile = toplevel;
-      });
-    },
-    bootId: async () => `boot-${world.boot}`,
-    freeBytes: async () => world.freeBytes,
-  };
-}
-
 function root(link: string, target: string): void {
   mkdirSync(path.dirname(link), { recursive: true });
   rmSync(link, { force: true });
   symlinkSync(target, link);
 }
-
-/** A switch that makes the system the running one and ends with this status. */
-export function becomes(toplevel: string, exitCode = 0, output = ''): Behaviour {
-  return (world) => {
-    world.running = toplevel;
-    return { exitCode, output };
-  };
-}
-
-function memoryStore(
-  disk: Map<string, Uint8Array>,
-  alive: () => void,
-  traced: <T>(effect: () => T) => T,
-): KeyValueStore {
-  return {
-    async get(key) {
-      alive();
-      return disk.get(key);
-    },
-    async batch(operations, { sync }) {
-      const write = () => {
-        for (const operation of operations) {
-          if (operation.type === 'put') disk.set(operation.key, operation.value);
-          else disk.delete(operation.key);
-        }
-      };
-      alive();
-      if (sync) traced(write);
-      else write();
-    },
-    async range({ gte, lt, limit = Number.POSITIVE_INFINITY, reverse = false }) {
-      const pairs = [...disk]
-        .filter(([key]) => key >= gte && key < lt)
-        .sort(([left], [right]) => (left < right ? -1 : 1));
-      return (reverse ? pairs.reverse() : pairs).slice(0, limit);
-    },
-    close: async () => {},
-  };
-}
-
-/** Timers fire in their order as soon as nothing else is to be done; no time passes for real. */
-export function createFastClock(): Clock {
-  const timers = new Set<{ readonly dueMs: number; readonly call: () => void }>();
-  let nowMs = 0;
-  let isPumping = false;
-  const pump = () => {
-    isPumping = false;
-    const next = [...timers].sort((left, right) => left.dueMs - right.dueMs)[0];
-    if (next === undefined) return;
-    timers.delete(next);
-    nowMs = Math.max(nowMs, next.dueMs);
-    next.call();
-    schedule();
-  };
-  const schedule = () => {
-    if (isPumping || timers.size === 0) return;
-    isPumping = true;
-    setImmediate(pump);
-  };
-  return {
-    nowMs: () => 1_700_000_000_000 + nowMs,
-    monotonicMs: () => nowMs,
-    after(delayMs, call) {
-      const timer = { dueMs: nowMs + delayMs, call };
-      timers.add(timer);
-      schedule();
-      return () => timers.delete(timer);
-    },
-    every: () => () => {},
-  };
-}
-
 /** Another member; it is connected to every device that starts later. */
 export async function addPeer(world: World, number: number, site = 'home'): Promise<string> {
   const { peer } = identityOf(number);
@@ -402,4 +285,21 @@ function emptyState(): LedgerState {
     ...{ invites: {}, draft: null, head: null, policy: null, nextTaskNumber: 1, tasks: {}, plans: {}, orders: {} },
     ...{ devices: {}, nextNoticeNumber: 1, notices: [], commands: {} },
   };
+}
+
+/** A prepared world with a device on it that stops with the test. */
+export async function begin(t: TestContext, prepare: (world: World) => unknown = () => {}) {
+  const world = await makeWorld(t);
+  await prepare(world);
+  const run = await world.start();
+  t.after(() => run.stop());
+  return { world, run };
+}
+
+/** Carries out one order and gives its end. */
+export async function carryOut(world: World, run: Run, number = 7, closure = system('new')): Promise<OrderEnd> {
+  world.order(number, closure);
+  const end = await run.ended(number);
+  assert.ok(end !== undefined);
+  return end;
 }
