@@ -93,7 +93,7 @@ export async function joinFleet({
   builderKey,
   signal,
 }: JoinWish): Promise<JoinGrant> {
-  const { createHost, dialAddresses, startHost } = await import('./host.ts');
+  const { createHost, dialAddresses, startHost, stopHost } = await import('./host.ts');
   const allowed = new Set(token.addresses.map(peerOfAddress));
   const gate = { admitsOutbound: (peer: string) => allowed.has(peer), admitsInbound: () => false };
   const host = await createHost({ privateKey: identity.privateKey, listen: [], announce: [], gate });
@@ -119,9 +119,8 @@ export async function joinFleet({
       }
     }
   } finally {
-    // A libp2p host that stops waits for its connections on a timer that does not keep a process alive.
     for (const connection of host.getConnections()) cutConnection(connection, new Error('joining is over'));
-    await host.stop();
+    await stopHost(host);
   }
   throw new ParleyError('peer-unreachable', `cannot join: no member of the token answered: ${failures.join('; ')}`, {
     hint: 'Check that one of these members runs, that this device reaches it, and that the invite is still open.',

@@ -7,6 +7,8 @@ const pauseMsMin = 250;
 const pauseMsMax = 10_000;
 /** The peer with the larger id waits this much longer, so that two peers seldom dial each other at the same moment. */
 const politenessMs = 400;
+/** A connection that ends sooner counts as a failure: the other side may not know yet that we are a member. */
+const steadyMs = 5_000;
 
 export interface DialerComponents {
   readonly self: string;
@@ -20,6 +22,8 @@ export interface DialerComponents {
 export interface Dialer {
   /** The peers to be connected to from now on. */
   want(peers: readonly string[]): void;
+  /** The peer's first connection is up. */
+  gained(peer: string): void;
   /** The peer's last connection is gone. */
   lost(peer: string): void;
   /** Something new is known about the peer: try soon instead of waiting. */
@@ -29,6 +33,7 @@ export interface Dialer {
 
 interface Effort {
   failures: number;
+  gainedAtMs: number;
   running: boolean;
   cancel: (() => void) | undefined;
 }
@@ -53,7 +58,6 @@ export function createDialer({ self, clock, random, isConnected, dial }: DialerC
     effort.running = true;
     try {
       await dial(peer);
-      effort.failures = 0;
     } catch {
       effort.failures += 1;
     } finally {
@@ -62,10 +66,8 @@ export function createDialer({ self, clock, random, isConnected, dial }: DialerC
     if (efforts.get(peer) === effort) schedule(peer, effort);
   }
 
-  function restart(peer: string): void {
-    const effort = efforts.get(peer);
-    if (effort === undefined) return;
-    effort.failures = 0;
+  function restart(peer: string, effort: Effort, failures: number): void {
+    effort.failures = failures;
     effort.cancel?.();
     effort.cancel = undefined;
     schedule(peer, effort);
@@ -81,13 +83,25 @@ export function createDialer({ self, clock, random, isConnected, dial }: DialerC
         efforts.delete(peer);
       }
       for (const peer of wanted) {
-        const effort = efforts.get(peer) ?? { failures: 0, running: false, cancel: undefined };
+        const effort = efforts.get(peer) ?? { failures: 0, gainedAtMs: 0, running: false, cancel: undefined };
         efforts.set(peer, effort);
         schedule(peer, effort);
       }
     },
-    lost: restart,
-    nudge: restart,
+    gained(peer) {
+      const effort = efforts.get(peer);
+      if (effort !== undefined) effort.gainedAtMs = clock.monotonicMs();
+    },
+    lost(peer) {
+      const effort = efforts.get(peer);
+      if (effort === undefined) return;
+      const steady = clock.monotonicMs() - effort.gainedAtMs >= steadyMs;
+      restart(peer, effort, steady ? 0 : effort.failures + 1);
+    },
+    nudge(peer) {
+      const effort = efforts.get(peer);
+      if (effort !== undefined) restart(peer, effort, 0);
+    },
     stop() {
       for (const effort of efforts.values()) effort.cancel?.();
       efforts.clear();

@@ -8,7 +8,7 @@ import type { Clock, HandleOptions, Logger, MessageStream } from '../interfaces.
 import { grantThresholdBytes, windowBytes } from './framing-core.ts';
 import type { Connection, Stream } from './host.ts';
 import { createMessageStream, type ManagedStream } from './streams.ts';
-import type { Traffic } from './traffic.ts';
+import { strangerName, type Traffic } from './traffic.ts';
 
 const inboundStreamsDefault = 16;
 /** Our side bounds what it opens by what it waits for; libp2p's 64 would fail a busy peer. */
@@ -84,7 +84,7 @@ export function createHandlers({ clock, logger, traffic, isMember }: HandlersCom
   }
 
   function wrap(stream: Stream, peer: string, messageBytesMax: number): ManagedStream {
-    const count = traffic.counter(isMember(peer) ? peer : 'stranger', stream.protocol);
+    const count = traffic.counter(isMember(peer) ? peer : strangerName, stream.protocol);
     return createMessageStream(stream, { peer, messageBytesMax, count });
   }
 

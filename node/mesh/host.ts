@@ -107,6 +107,12 @@ export async function startHost(host: Libp2p, listen: readonly string[]): Promis
   }
 }
 
+/** Stops a host. libp2p waits for its connections on timers that do not keep a process alive, so this does. */
+export async function stopHost(host: Libp2p): Promise<void> {
+  const alive = setInterval(() => {}, 1_000);
+  await Promise.resolve(host.stop()).finally(() => clearInterval(alive));
+}
+
 /**
  * Dials addresses of one peer in turn until a connection is up. Texts that are no multiaddr are passed over.
  * Rejects with libp2p's error, also when nothing is left to dial.

@@ -3,19 +3,23 @@
 
 import type { Libp2p } from 'libp2p';
 import type { Clock, ConnectedPeer, Logger } from '../interfaces.ts';
+import { cutConnection } from './cut-connection.ts';
 import type { Connection } from './host.ts';
 
 /** Strangers with a connection at once: each is somebody who joins, or tries to. */
 const strangersMax = 8;
 /** A join takes about a second; longer is somebody who holds the place. */
 const strangerStayMs = 30_000;
-/** A WebSocket closes by a handshake; after this it is dropped. */
-const closeTimeoutMs = 1_000;
+
+/** Of two connections the older stays if it gives a sign of life within this time. */
+const duelMs = 3_000;
 
 interface Link {
   readonly connection: Connection;
   readonly ended: AbortController;
   rttMs: number | undefined;
+  /** Called at the next sign of life while a newer connection waits for the decision. */
+  onAlive: (() => void) | undefined;
 }
 
 export interface LinksComponents {
@@ -27,8 +31,10 @@ export interface LinksComponents {
 }
 
 export interface LinksEvents {
-  /** A member's connection is up; runs until the signal says that it is gone. `setRtt` takes what is measured on it. */
-  readonly onLink: (connection: Connection, signal: AbortSignal, setRtt: (rttMs: number) => void) => void;
+  /** A member's connection is up, until the signal says that it is gone. `onRtt` takes what is measured on it. */
+  readonly onLink: (connection: Connection, onRtt: (rttMs: number) => void, signal: AbortSignal) => void;
+  /** Asks the connection's other side for a sign of life now. */
+  readonly probe: (connection: Connection) => void;
   /** A member's first connection opened or its last one closed. */
   readonly onPeer: (peer: string, connected: boolean) => void;
 }
@@ -38,12 +44,17 @@ export interface Links {
   watch(host: Libp2p): void;
   /** True while another stranger may come in. */
   hasRoomForStranger(): boolean;
-  /** The newest open connection of a member. */
-  newest(peer: string): Connection | undefined;
+  /** The connection of a member that new streams go over. */
+  best(peer: string): Connection | undefined;
   isConnected(peer: string): boolean;
   list(): ConnectedPeer[];
-  /** Membership changed: drops who left, takes up who came. */
+  /**
+   * Membership changed: drops who left. A stranger that has become a member stays one on this connection, over which it
+   * still reads its grant; its mesh comes with a connection of its own.
+   */
   review(): void;
+  /** The other side runs no mesh: a member that joins once more. */
+  demote(connection: Connection): void;
   drop(connection: Connection, reason: Error): void;
   dropAll(reason: Error): void;
 }
@@ -66,16 +77,36 @@ export function createLinks({ self, clock, logger, isMember, joinsOpen }: LinksC
   }
 
   function addLink(peer: string, connection: Connection): void {
-    const link: Link = { connection, ended: new AbortController(), rttMs: undefined };
-    const older = members.get(peer) ?? [];
-    members.set(peer, [...older, link]);
-    events.onLink(connection, link.ended.signal, (rttMs) => {
+    const link: Link = { connection, ended: new AbortController(), rttMs: undefined, onAlive: undefined };
+    const [older] = members.get(peer) ?? [];
+    members.set(peer, [...(members.get(peer) ?? []), link]);
+    const onRtt = (rttMs: number) => {
       link.rttMs = rttMs;
+      link.onAlive?.();
+    };
+    events.onLink(connection, onRtt, link.ended.signal);
+    if (older === undefined) events.onPeer(peer, true);
+    else decide(peer, older, link);
+  }
+
+  /**
+   * After a simultaneous dial both connections live: the older stays, its streams with it. When the peer lost its power and
+   * came back, the older is dead: it goes. The side with the smaller id asks and decides; the other side has a dead
+   * connection that the decider knows nothing of if it is left with two.
+   */
+  function decide(peer: string, older: Link, newer: Link): void {
+    const decides = self < peer;
+    const cancel = clock.after(decides ? duelMs : 2 * duelMs, () => {
+      older.onAlive = undefined;
+      drop(older.connection, new Error('silent while a newer connection is up'));
     });
-    if (older.length === 0) events.onPeer(peer, true);
-    // After a simultaneous dial, or when the peer came back before its old connection was noticed to be dead, one of the
-    // two sides decides: the newest stays.
-    if (self < peer) for (const { connection: old } of older) drop(old, new Error('replaced by a newer connection'));
+    for (const { ended } of [older, newer]) ended.signal.addEventListener('abort', cancel, { once: true });
+    if (!decides) return;
+    older.onAlive = () => {
+      older.onAlive = undefined;
+      drop(newer.connection, new Error('one connection is enough'));
+    };
+    events.probe(older.connection);
   }
 
   function closed(connection: Connection): void {
@@ -96,13 +127,7 @@ export function createLinks({ self, clock, logger, isMember, joinsOpen }: LinksC
   function drop(connection: Connection, reason: Error): void {
     closed(connection);
     logger.debug({ peer: connection.remotePeer.toString(), reason: reason.message }, 'connection dropped');
-    for (const stream of [...connection.streams]) stream.abort(reason);
-    if (!connection.remoteAddr.toString().includes('/ws')) {
-      connection.abort(reason);
-      return;
-    }
-    // libp2p's WebSocket connection cannot be aborted: it closes with a status code that the standard forbids.
-    connection.close({ signal: AbortSignal.timeout(closeTimeoutMs) }).catch(() => connection.abort(reason));
+    cutConnection(connection, reason);
   }
 
   /** libp2p remembers every peer that it has met; strangers come without end. */
@@ -121,21 +146,18 @@ export function createLinks({ self, clock, logger, isMember, joinsOpen }: LinksC
       next.addEventListener('connection:close', ({ detail }) => closed(detail));
     },
     hasRoomForStranger: () => joinsOpen() && strangers.size < strangersMax,
-    newest: (peer) => members.get(peer)?.findLast(({ connection }) => connection.status === 'open')?.connection,
+    best: (peer) => members.get(peer)?.find(({ connection }) => connection.status === 'open')?.connection,
     isConnected: (peer) => members.has(peer),
     list: () => [...members].map(([peer, links]) => describe(peer, links)),
     review() {
-      for (const connection of strangers.keys()) {
-        const peer = connection.remotePeer.toString();
-        if (!isMember(peer)) continue;
-        strangers.get(connection)?.();
-        strangers.delete(connection);
-        addLink(peer, connection);
-      }
       for (const [peer, links] of [...members]) {
         if (isMember(peer)) continue;
         for (const { connection } of links) drop(connection, new Error('no longer a member'));
       }
+    },
+    demote(connection) {
+      closed(connection);
+      addStranger(connection);
     },
     drop,
     dropAll(reason) {

@@ -4,15 +4,27 @@
 import type { Libp2p } from 'libp2p';
 import { ParleyError } from '../../protocols/errors.ts';
 import { livenessBytesMax, livenessProtocol } from '../../protocols/liveness.ts';
-import type { Clock, Logger, Mesh, MessageStream, RandomBytes } from '../interfaces.ts';
-import { createAddressBook } from './address-book-core.ts';
-import { createDialer } from './dialer.ts';
-import { createHandlers, outboundStreamsMax } from './handlers.ts';
+import type {
+  Clock,
+  ConnectedPeer,
+  HandleOptions,
+  Logger,
+  Mesh,
+  MessageStream,
+  RandomBytes,
+  TrafficRecord,
+} from '../interfaces.ts';
+import { type AddressBook, createAddressBook } from './address-book-core.ts';
+import { createDialer, type Dialer } from './dialer.ts';
+import { createHandlers, type Handlers, outboundStreamsMax } from './handlers.ts';
 import type { Connection } from './host.ts';
 import { identityFromSeed } from './identity.ts';
-import { createLinks } from './links.ts';
-import { answerWhileAlive, askWhileAlive, type LivenessEvents } from './liveness.ts';
-import { createTraffic } from './traffic.ts';
+import { createLinks, type Links } from './links.ts';
+import { createLiveness, type Liveness } from './liveness.ts';
+import { createTraffic, type Traffic } from './traffic.ts';
+
+/** Own addresses that are told to others: as many as a member's record in the ledger holds. */
+const addressesMax = 16;
 
 /** Who belongs to the mesh; the ledger knows. */
 export interface MeshMembers {
@@ -44,172 +56,200 @@ export interface MeshComponents {
 
 /** Makes the mesh of a peer. It listens and dials from start() to stop(). */
 export function createMesh(init: MeshInit): (components: MeshComponents) => Mesh {
-  return ({ clock, logger, random, members }) => {
+  return (components) => new Libp2pMesh(init, components);
+}
+
+class Libp2pMesh implements Mesh {
+  readonly self: string;
+  readonly #init: MeshInit;
+  readonly #members: MeshMembers;
+  readonly #logger: Logger;
+  readonly #book: AddressBook = createAddressBook();
+  readonly #traffic: Traffic = createTraffic();
+  readonly #handlers: Handlers;
+  readonly #links: Links;
+  readonly #liveness: Liveness;
+  readonly #dialer: Dialer;
+  readonly #dials = new Map<string, Promise<void>>();
+  readonly #listeners = new Set<(peer: string, connected: boolean) => void>();
+  #host: Libp2p | undefined;
+  #unsubscribe: (() => void) | undefined;
+
+  constructor(init: MeshInit, { clock, logger, random, members }: MeshComponents) {
     const self = identityFromSeed(init.privateKey).peer;
     const isMember = (peer: string) => members.isMember(peer);
-    const book = createAddressBook();
-    const traffic = createTraffic();
-    const handlers = createHandlers({ clock, logger, traffic, isMember });
-    const listeners = new Set<(peer: string, connected: boolean) => void>();
-    const dials = new Map<string, Promise<void>>();
-    let host: Libp2p | undefined;
-    let unsubscribe: (() => void) | undefined;
-
-    const links = createLinks(
+    this.self = self;
+    this.#init = init;
+    this.#members = members;
+    this.#logger = logger;
+    this.#handlers = createHandlers({ clock, logger, traffic: this.#traffic, isMember });
+    this.#links = createLinks(
       { self, clock, logger, isMember, joinsOpen: () => members.joinsOpen() },
       {
-        onLink: (connection, signal, setRtt) => {
-          const peer = connection.remotePeer.toString();
-          if (connection.direction === 'outbound') book.worked(peer, connection.remoteAddr.toString());
-          if (self < peer) void keepAsking(connection, signal, setRtt);
-          else rttSetters.set(connection, setRtt);
-          signal.addEventListener('abort', () => rttSetters.delete(connection), { once: true });
-        },
-        onPeer: (peer, connected) => {
-          logger.info({ peer, connected }, connected ? 'peer connected' : 'peer disconnected');
-          if (!connected) dialer.lost(peer);
-          for (const listener of listeners) listener(peer, connected);
-        },
+        onLink: (connection, onRtt, signal) => this.#linked(connection, onRtt, signal),
+        probe: (connection) => this.#liveness.probe(connection),
+        onPeer: (peer, connected) => this.#peerChanged(peer, connected),
       },
     );
-    const rttSetters = new Map<Connection, (rttMs: number) => void>();
-    const dialer = createDialer({ self, clock, random, isConnected: links.isConnected, dial: dialOnce });
-    const liveness = { clock, addresses, connectionCount: () => links.list().length };
-
-    function addresses(): string[] {
-      const all = (host?.getMultiaddrs() ?? []).map(String);
-      const beyondLoopback = all.filter((address) => !/^\/(ip4\/127\.|ip6\/::1\/)/.test(address));
-      return beyondLoopback.length > 0 ? beyondLoopback : all;
-    }
-
-    function livenessEvents(connection: Connection, setRtt: (rttMs: number) => void): LivenessEvents {
-      const peer = connection.remotePeer.toString();
-      return { onRtt: setRtt, onAddresses: (told) => book.tell(peer, told) };
-    }
-
-    async function keepAsking(connection: Connection, signal: AbortSignal, setRtt: (rttMs: number) => void) {
-      try {
-        const stream = await openOn(connection, livenessProtocol, signal);
-        await askWhileAlive(stream, liveness, livenessEvents(connection, setRtt), signal);
-      } catch (error) {
-        if (!signal.aborted) links.drop(connection, error instanceof Error ? error : new Error(String(error)));
-      }
-    }
-
-    handlers.add(
-      livenessProtocol,
-      async (stream, connection) => {
-        const ended = new AbortController();
-        const setRtt = rttSetters.get(connection) ?? (() => {});
-        try {
-          await answerWhileAlive(stream, liveness, livenessEvents(connection, setRtt), ended.signal);
-        } catch (error) {
-          links.drop(connection, error instanceof Error ? error : new Error(String(error)));
-          throw error;
-        }
-      },
-      { inboundStreamsMax: 2, messageBytesMax: livenessBytesMax },
-    );
-
-    /** One attempt at all known addresses of a peer, shared by all who wait for it. */
-    function dialOnce(peer: string): Promise<void> {
-      let dial = dials.get(peer);
-      if (dial === undefined) {
-        dial = dialAll(peer).finally(() => dials.delete(peer));
-        dials.set(peer, dial);
-      }
-      return dial;
-    }
-
-    async function dialAll(peer: string): Promise<void> {
-      if (host === undefined) throw unreachable(peer, 'the mesh is not started');
-      if (!members.isMember(peer)) throw unreachable(peer, 'it is no member of the fleet');
-      const candidates = book.candidates(peer);
-      try {
-        const { dialAddresses } = await import('./host.ts');
-        await dialAddresses(host, candidates);
-      } catch (cause) {
-        throw unreachable(peer, `tried '${candidates.join("', '")}': ${(cause as Error).message}`, cause);
-      }
-    }
-
-    async function openOn(connection: Connection, protocol: string, signal: AbortSignal): Promise<MessageStream> {
-      const stream = await connection.newStream([protocol], { signal, maxOutboundStreams: outboundStreamsMax });
-      return handlers.wrapOutbound(stream, connection.remotePeer.toString());
-    }
-
-    function review(): void {
-      links.review();
-      book.keepOnly(isMember);
-      traffic.keepOnly((peer) => peer === 'stranger' || members.isMember(peer));
-      const wanted = members.wanted();
-      for (const { peer, addresses: recorded } of wanted) book.record(peer, recorded);
-      dialer.want(wanted.map(({ peer }) => peer));
-    }
-
-    function onFound(peer: string, found: string[]): void {
-      if (peer === self || !members.isMember(peer)) return;
-      const fresh = found.filter((address) => book.claim(peer, address));
-      if (fresh.length > 0 && !links.isConnected(peer)) dialer.nudge(peer);
-    }
-
-    return {
+    this.#dialer = createDialer({
       self,
-      addresses,
-      async start() {
-        if (host !== undefined) return;
-        // libp2p takes 40 MiB and a third of a second to load: only what runs a mesh pays for it, not every command.
-        const { createHost, startHost } = await import('./host.ts');
-        const { privateKey, listen, announce = [], discovery } = init;
-        const gate = {
-          admitsOutbound: isMember,
-          admitsInbound: (peer: string) => members.isMember(peer) || links.hasRoomForStranger(),
-        };
-        const found = discovery === 'mdns' ? { discovery: { onFound } } : {};
-        host = await createHost({ privateKey, listen, announce, gate, ...found });
-        links.watch(host);
-        await handlers.serve(host);
-        await startHost(host, listen);
-        unsubscribe = members.onChange(review);
-        review();
-      },
-      async stop() {
-        const stopping = host;
-        if (stopping === undefined) return;
-        host = undefined;
-        unsubscribe?.();
-        dialer.stop();
-        links.dropAll(new Error('the mesh stops'));
-        await stopping.stop();
-      },
-      handle: (protocol, handler, options) => handlers.add(protocol, handler, options),
-      async open(peer, protocol, { signal }) {
-        try {
-          if (links.newest(peer) === undefined) await abortable(dialOnce(peer), signal);
-          const connection = links.newest(peer);
-          if (connection === undefined) throw unreachable(peer, 'the connection closed at once');
-          return await openOn(connection, protocol, signal);
-        } catch (cause) {
-          if (cause instanceof ParleyError) throw cause;
-          if (cause instanceof Error && cause.name === 'UnsupportedProtocolError') {
-            throw new ParleyError('protocol-unsupported', `'${peer}' does not serve ${protocol}`, { cause });
-          }
-          throw unreachable(peer, `cannot open ${protocol}: ${(cause as Error).message}`, cause);
-        }
-      },
-      connectedPeers: links.list,
-      onPeerChange(listener) {
-        listeners.add(listener);
-        return () => listeners.delete(listener);
-      },
-      traffic: traffic.records,
+      clock,
+      random,
+      isConnected: (peer) => this.#links.isConnected(peer),
+      dial: (peer) => this.#dial(peer),
+    });
+    this.#liveness = createLiveness({
+      self,
+      clock,
+      addresses: () => this.addresses(),
+      connectionCount: () => this.#links.list().length,
+      open: (connection, protocol, signal) => this.#openOn(connection, protocol, signal),
+      drop: (connection, reason) => this.#links.drop(connection, reason),
+      onNoMesh: (connection) => this.#links.demote(connection),
+      onAddresses: (peer, addresses) => this.#book.tell(peer, addresses),
+    });
+    const limits = { inboundStreamsMax: 2, messageBytesMax: livenessBytesMax };
+    this.#handlers.add(livenessProtocol, (stream, connection) => this.#liveness.serve(stream, connection), limits);
+  }
+
+  async start(): Promise<void> {
+    if (this.#host !== undefined) return;
+    // libp2p takes 30 MiB and a third of a second to load: only what runs a mesh pays for it, not every command.
+    const { createHost, startHost } = await import('./host.ts');
+    const { privateKey, listen, announce = [], discovery } = this.#init;
+    const gate = {
+      admitsOutbound: (peer: string) => this.#members.isMember(peer),
+      admitsInbound: (peer: string) => this.#members.isMember(peer) || this.#links.hasRoomForStranger(),
     };
-  };
+    const onFound = (peer: string, addresses: string[]) => this.#found(peer, addresses);
+    const host = await createHost({
+      privateKey,
+      listen,
+      announce,
+      gate,
+      ...(discovery === 'mdns' ? { discovery: { onFound } } : {}),
+    });
+    this.#links.watch(host);
+    await this.#handlers.serve(host);
+    await startHost(host, listen);
+    this.#host = host;
+    this.#unsubscribe = this.#members.onChange(() => this.#review());
+    this.#review();
+  }
+
+  async stop(): Promise<void> {
+    const host = this.#host;
+    if (host === undefined) return;
+    this.#host = undefined;
+    this.#unsubscribe?.();
+    this.#dialer.stop();
+    this.#links.dropAll(new Error('the mesh stops'));
+    const { stopHost } = await import('./host.ts');
+    await stopHost(host);
+  }
+
+  /** Loopback is left out where there is anything better: at another machine it leads elsewhere. */
+  addresses(): string[] {
+    const announced = new Set(this.#init.announce);
+    const all = (this.#host?.getMultiaddrs() ?? []).map(String);
+    const useful = all.filter((address) => !/^\/(ip4\/127\.|ip6\/::1\/)/.test(address));
+    const isAnnounced = (address: string) => announced.has(address.replace(/\/p2p\/[^/]*$/, ''));
+    const best = useful.length > 0 ? useful : all;
+    return [...best.filter(isAnnounced), ...best.filter((address) => !isAnnounced(address))].slice(0, addressesMax);
+  }
+
+  handle(protocol: string, handler: (stream: MessageStream) => Promise<void>, options?: HandleOptions): void {
+    this.#handlers.add(protocol, handler, options);
+  }
+
+  async open(peer: string, protocol: string, { signal }: { readonly signal: AbortSignal }): Promise<MessageStream> {
+    try {
+      if (this.#links.best(peer) === undefined) await abortable(this.#dial(peer), signal);
+      const connection = this.#links.best(peer);
+      if (connection === undefined) throw unreachable(peer, 'the connection closed at once');
+      return await this.#openOn(connection, protocol, signal);
+    } catch (cause) {
+      if (cause instanceof ParleyError) throw cause;
+      if (cause instanceof Error && cause.name === 'UnsupportedProtocolError') {
+        throw new ParleyError('protocol-unsupported', `'${peer}' does not serve ${protocol}`, { cause });
+      }
+      throw unreachable(peer, `cannot open ${protocol}: ${(cause as Error).message}`, cause);
+    }
+  }
+
+  connectedPeers(): ConnectedPeer[] {
+    return this.#links.list();
+  }
+
+  onPeerChange(listener: (peer: string, connected: boolean) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  traffic(): TrafficRecord[] {
+    return this.#traffic.records();
+  }
+
+  #linked(connection: Connection, onRtt: (rttMs: number) => void, signal: AbortSignal): void {
+    const peer = connection.remotePeer.toString();
+    if (connection.direction === 'outbound') this.#book.worked(peer, connection.remoteAddr.toString());
+    this.#liveness.watch(connection, onRtt, signal);
+  }
+
+  #peerChanged(peer: string, connected: boolean): void {
+    this.#logger.info({ peer }, connected ? 'peer connected' : 'peer disconnected');
+    if (connected) this.#dialer.gained(peer);
+    else this.#dialer.lost(peer);
+    for (const listener of this.#listeners) listener(peer, connected);
+  }
+
+  /** Follows the ledger: who may stay, who is to be dialled, and where. */
+  #review(): void {
+    const isMember = (peer: string) => this.#members.isMember(peer);
+    this.#links.review();
+    this.#book.keepOnly(isMember);
+    this.#traffic.keepOnly(isMember);
+    const wanted = this.#members.wanted().filter(({ peer }) => peer !== this.self);
+    for (const { peer, addresses } of wanted) this.#book.record(peer, addresses);
+    this.#dialer.want(wanted.map(({ peer }) => peer));
+  }
+
+  #found(peer: string, addresses: string[]): void {
+    if (peer === this.self || !this.#members.isMember(peer)) return;
+    const fresh = addresses.filter((address) => this.#book.claim(peer, address));
+    if (fresh.length > 0 && !this.#links.isConnected(peer)) this.#dialer.nudge(peer);
+  }
+
+  /** One attempt at all known addresses of a peer, shared by all who wait for it. */
+  #dial(peer: string): Promise<void> {
+    let dial = this.#dials.get(peer);
+    if (dial === undefined) {
+      dial = this.#dialKnown(peer).finally(() => this.#dials.delete(peer));
+      this.#dials.set(peer, dial);
+    }
+    return dial;
+  }
+
+  async #dialKnown(peer: string): Promise<void> {
+    if (this.#host === undefined) throw unreachable(peer, 'the mesh is not started');
+    if (!this.#members.isMember(peer)) throw unreachable(peer, 'it is no member of the fleet');
+    const candidates = this.#book.candidates(peer);
+    try {
+      const { dialAddresses } = await import('./host.ts');
+      await dialAddresses(this.#host, candidates);
+    } catch (cause) {
+      throw unreachable(peer, `tried '${candidates.join("', '")}': ${(cause as Error).message}`, cause);
+    }
+  }
+
+  async #openOn(connection: Connection, protocol: string, signal: AbortSignal): Promise<MessageStream> {
+    const stream = await connection.newStream([protocol], { signal, maxOutboundStreams: outboundStreamsMax });
+    return this.#handlers.wrapOutbound(stream, connection.remotePeer.toString());
+  }
 }
 
 function unreachable(peer: string, state: string, cause?: unknown): ParleyError {
-  const hint =
-    "Check that the peer runs and that one of its addresses can be reached from here; 'parley peers' lists them.";
+  const hint = 'Check that the peer runs and that one of its addresses can be reached from here.';
   return new ParleyError('peer-unreachable', `cannot reach '${peer}': ${state}`, { hint, retryable: true, cause });
 }
 

@@ -16,7 +16,7 @@ import type { Stream } from './host.ts';
 
 /** Messages that callers may have handed over without credit for them; more is a caller that does not await. */
 const waitingSendsMax = 1024;
-/** Small messages that wait together leave as one piece of up to this size: one encryption and one system call. */
+/** What is sent in one turn leaves as one piece, or as soon as it has this size: one encryption run and one system call. */
 const pieceBytes = 128 * 1024;
 
 export interface MessageStreamInit {
@@ -54,7 +54,10 @@ class FramedStream implements ManagedStream {
   readonly #init: MessageStreamInit;
   readonly #inbox: Uint8Array[] = [];
   readonly #receives: WaitingReceive[] = [];
+  /** Messages that wait for credit, and frames that have it and leave with the next flush. */
   readonly #sends: WaitingSend[] = [];
+  #outgoing: Frame[] = [];
+  #outgoingBytes = 0;
   readonly #over = Promise.withResolvers<void>();
   readonly #ourEnd = Promise.withResolvers<void>();
   /** Cost of what lies in the inbox, and of what was consumed but not granted anew. */
@@ -101,8 +104,10 @@ class FramedStream implements ManagedStream {
     if (this.#sends.length >= waitingSendsMax) {
       return Promise.reject(this.#error(`${waitingSendsMax} messages wait for credit already`));
     }
-    this.#scheduleFlush();
-    return new Promise((resolve, reject) => this.#sends.push({ message, resolve, reject }));
+    if (this.#sends.length > 0 || !this.#enqueue(message)) {
+      return new Promise((resolve, reject) => this.#sends.push({ message, resolve, reject }));
+    }
+    return this.#closedError === undefined ? Promise.resolve() : Promise.reject(this.#closedError);
   }
 
   receive({ signal }: { readonly signal?: AbortSignal } = {}): Promise<Uint8Array | undefined> {
@@ -130,7 +135,7 @@ class FramedStream implements ManagedStream {
   close(): Promise<void> {
     if (!this.#closing && this.#closedError === undefined) {
       this.#closing = true;
-      this.#scheduleFlush();
+      this.#enqueueOurEnd();
     }
     return this.#ourEnd.promise;
   }
@@ -149,8 +154,8 @@ class FramedStream implements ManagedStream {
   #take(frame: Frame): void {
     if (frame.type === 'grant') {
       this.#credit += frame.credit;
-      if (this.#credit > windowBytes) throw new ParleyError('malformed', `it granted more credit than the window has`);
-      this.#scheduleFlush();
+      if (this.#credit > windowBytes) throw new ParleyError('malformed', 'it granted more credit than the window has');
+      this.#enqueueWaiting();
       return;
     }
     if (this.#theirEndSeen) throw new ParleyError('malformed', 'it sent a message after its end');
@@ -177,61 +182,69 @@ class FramedStream implements ManagedStream {
   #consume(message: Uint8Array): void {
     this.#unreadCost -= messageCost(message.byteLength);
     this.#consumedCost += messageCost(message.byteLength);
-    if (this.#consumedCost >= grantThresholdBytes) this.#scheduleFlush();
+    if (this.#consumedCost < grantThresholdBytes || this.#theirEndSeen) return;
+    this.#outgoing.push({ type: 'grant', credit: this.#consumedCost });
+    this.#consumedCost = 0;
+    this.#scheduleFlush();
   }
 
-  /** Once per turn, so that what is sent together leaves together. */
+  /** Takes a message up if there is credit for it. */
+  #enqueue(message: Uint8Array): boolean {
+    const cost = messageCost(message.byteLength);
+    if (cost > this.#credit) return false;
+    this.#credit -= cost;
+    this.#init.count(0, message.byteLength);
+    this.#outgoing.push({ type: 'message', bytes: message });
+    this.#outgoingBytes += message.byteLength;
+    this.#scheduleFlush();
+    return true;
+  }
+
+  #enqueueWaiting(): void {
+    for (let next = this.#sends[0]; next !== undefined && this.#enqueue(next.message); next = this.#sends[0]) {
+      this.#sends.shift();
+      next.resolve();
+    }
+    this.#enqueueOurEnd();
+  }
+
+  #enqueueOurEnd(): void {
+    if (!this.#closing || this.#ourEndSent || this.#sends.length > 0) return;
+    this.#ourEndSent = true;
+    this.#outgoing.push({ type: 'end' });
+    this.#scheduleFlush();
+  }
+
   #scheduleFlush(): void {
-    if (this.#flushScheduled || this.#closedError !== undefined) return;
-    this.#flushScheduled = true;
-    queueMicrotask(() => {
-      this.#flushScheduled = false;
-      if (this.#closedError !== undefined) return;
-      try {
+    if (this.#outgoingBytes >= pieceBytes) {
+      this.#flush();
+    } else if (!this.#flushScheduled) {
+      this.#flushScheduled = true;
+      setImmediate(() => {
+        this.#flushScheduled = false;
         this.#flush();
-      } catch (error) {
-        this.#reset(error);
-      }
-    });
+      });
+    }
   }
 
   #flush(): void {
-    if (this.#consumedCost >= grantThresholdBytes && !this.#theirEndSeen) {
-      const credit = this.#consumedCost;
-      this.#consumedCost = 0;
-      this.#stream.send(encodeFrames([{ type: 'grant', credit }]));
+    if (this.#closedError !== undefined || this.#outgoing.length === 0) return;
+    const frames = this.#outgoing;
+    this.#outgoing = [];
+    this.#outgoingBytes = 0;
+    try {
+      this.#stream.send(encodeFrames(frames));
+    } catch (error) {
+      this.#reset(error);
+      return;
     }
-    for (let piece = this.#nextPiece(); piece.length > 0; piece = this.#nextPiece()) {
-      this.#stream.send(encodeFrames(piece.map(({ message }) => ({ type: 'message', bytes: message }))));
-      for (const sent of piece) sent.resolve();
-    }
-    if (this.#closing && !this.#ourEndSent && this.#sends.length === 0) {
-      this.#ourEndSent = true;
-      this.#stream.send(encodeFrames([{ type: 'end' }]));
-      this.#ourEnd.resolve();
-      this.#closeWhenBothEnded();
-    }
-  }
-
-  /** Takes the waiting messages that there is credit for, as many as go into one piece. */
-  #nextPiece(): WaitingSend[] {
-    const piece: WaitingSend[] = [];
-    let size = 0;
-    for (const next of this.#sends) {
-      const lengthBytes = next.message.byteLength;
-      const cost = messageCost(lengthBytes);
-      if (cost > this.#credit || (piece.length > 0 && size + lengthBytes > pieceBytes)) break;
-      this.#credit -= cost;
-      size += lengthBytes;
-      this.#init.count(0, lengthBytes);
-      piece.push(next);
-    }
-    this.#sends.splice(0, piece.length);
-    return piece;
+    if (!this.#ourEndSent) return;
+    this.#ourEnd.resolve();
+    this.#closeWhenBothEnded();
   }
 
   #closeWhenBothEnded(): void {
-    if (!this.#ourEndSent || !this.#theirEndSeen) return;
+    if (!this.#ourEndSent || !this.#theirEndSeen || this.#outgoing.length > 0) return;
     this.#stream.close().catch((error) => this.#reset(error));
     this.#finishOver(undefined);
   }

@@ -1,13 +1,16 @@
-// Owns the counters of payload bytes by peer and protocol.
+// Owns the counters of payload bytes by peer and protocol. Strangers share one name, so that they cannot make the table grow.
 
 import type { TrafficRecord } from '../interfaces.ts';
+
+/** Under this name goes whatever is no member. */
+export const strangerName = 'stranger';
 
 export interface Traffic {
   /** The counter of one peer and protocol; bytes both ways are added to it. */
   counter(peer: string, protocol: string): (bytesIn: number, bytesOut: number) => void;
   records(): TrafficRecord[];
-  /** Forgets the peers that are not wanted any more. */
-  keepOnly(wanted: (peer: string) => boolean): void;
+  /** Forgets peers that are no members any more. */
+  keepOnly(isMember: (peer: string) => boolean): void;
 }
 
 export function createTraffic(): Traffic {
@@ -27,8 +30,8 @@ export function createTraffic(): Traffic {
       [...peers].flatMap(([peer, protocols]) =>
         [...protocols].map(([protocol, sums]) => ({ peer, protocol, bytesIn: sums.bytesIn, bytesOut: sums.bytesOut })),
       ),
-    keepOnly(wanted) {
-      for (const peer of peers.keys()) if (!wanted(peer)) peers.delete(peer);
+    keepOnly(isMember) {
+      for (const peer of peers.keys()) if (peer !== strangerName && !isMember(peer)) peers.delete(peer);
     },
   };
 }

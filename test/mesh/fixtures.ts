@@ -82,14 +82,20 @@ let peerNumber = 0;
 
 export function newPeer(
   t: TestContext,
-  options: { listen?: string[]; members?: TestMembers; identity?: Identity; discovery?: 'mdns' | 'none' } = {},
+  options: {
+    listen?: string[];
+    members?: TestMembers;
+    identity?: Identity;
+    discovery?: 'mdns' | 'none';
+    clock?: Clock;
+  } = {},
 ): TestPeer {
   const identity = options.identity ?? identityFromSeed(randomBytes(32));
   const members = options.members ?? new TestMembers();
   const listen = options.listen ?? ['/ip4/127.0.0.1/tcp/0'];
   peerNumber += 1;
   const mesh = createMesh({ privateKey: identity.privateKey, listen, discovery: options.discovery ?? 'none' })({
-    clock,
+    clock: options.clock ?? clock,
     logger: testLogger(`p${peerNumber}`),
     random: randomBytes,
     members,
@@ -147,6 +153,34 @@ export function seededRandom(name: string) {
         for (let byte = 0; byte < 4 && index + byte < count; byte++) bytes[index + byte] = value >>> (8 * byte);
       }
       return bytes;
+    },
+  };
+}
+
+/** A clock that stands still until a test moves it. */
+export function manualClock(): Clock & { advance(byMs: number): void } {
+  let nowMs = 0;
+  const timers = new Set<{ dueAtMs: number; call: () => void }>();
+  const after = (delayMs: number, call: () => void) => {
+    const timer = { dueAtMs: nowMs + delayMs, call };
+    timers.add(timer);
+    return () => timers.delete(timer);
+  };
+  return {
+    nowMs: () => nowMs,
+    monotonicMs: () => nowMs,
+    after,
+    every: () => () => {},
+    advance(byMs) {
+      const endMs = nowMs + byMs;
+      for (;;) {
+        const [next] = [...timers].sort((one, two) => one.dueAtMs - two.dueAtMs);
+        if (next === undefined || next.dueAtMs > endMs) break;
+        timers.delete(next);
+        nowMs = Math.max(nowMs, next.dueAtMs);
+        next.call();
+      }
+      nowMs = endMs;
     },
   };
 }

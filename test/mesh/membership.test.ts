@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
 import { identityFromSeed } from '../../node/mesh/index.ts';
 import { connection, newPeer, startTogether, within } from './fixtures.ts';
 
@@ -108,19 +109,22 @@ test('start() and stop() may be called twice and again', async (t) => {
   await connection(a.mesh, b.mesh.self, true);
 });
 
-test('connectedPeers() shows the round-trip time on both sides', async (t) => {
+test('createMesh() keeps one of two connections after a simultaneous dial', async (t) => {
   const [a, b] = [newPeer(t), newPeer(t)];
-  await startTogether([a, b]);
-  const asker = a.mesh.self < b.mesh.self ? a : b;
-  const measured = async (mesh: typeof a.mesh) => {
-    while (mesh.connectedPeers()[0]?.rttMs === undefined) await new Promise((resolve) => setTimeout(resolve, 10));
-  };
-  await measured(asker.mesh);
-  assert.ok((asker.mesh.connectedPeers()[0]?.rttMs ?? -1) >= 0);
+  for (const { mesh } of [a, b]) mesh.handle(echo, async (stream) => void (await stream.receive()));
+  await Promise.all([a.mesh.start(), b.mesh.start()]);
+  a.members.set(b.mesh.self, b.mesh.addresses());
+  b.members.set(a.mesh.self, a.mesh.addresses());
+  await Promise.allSettled([a.mesh.open(b.mesh.self, echo, within()), b.mesh.open(a.mesh.self, echo, within())]);
+  const counts = () => [a, b].map(({ mesh }) => mesh.connectedPeers()[0]?.addresses.length);
+  while (counts().some((count) => count !== 1)) await turn();
+  const stream = await a.mesh.open(b.mesh.self, echo, within());
+  await stream.close();
+  assert.equal(await stream.receive(within()), undefined);
 });
 
-test('createMesh() keeps 40 peers behind one address together', async (t) => {
-  const peers = Array.from({ length: 40 }, () => newPeer(t));
+test('createMesh() accepts 24 peers behind one address at once', async (t) => {
+  const peers = Array.from({ length: 24 }, () => newPeer(t));
   const [hub, ...others] = peers;
   if (hub === undefined) throw new Error('no hub');
   await hub.mesh.start();
@@ -129,5 +133,5 @@ test('createMesh() keeps 40 peers behind one address together', async (t) => {
   for (const { members } of others) members.set(hub.mesh.self, hub.mesh.addresses());
   await Promise.all(others.map(({ mesh }) => mesh.start()));
   await Promise.all(all);
-  assert.equal(hub.mesh.connectedPeers().length, 39);
+  assert.equal(hub.mesh.connectedPeers().length, 23);
 });
