@@ -21,6 +21,10 @@ const structuredLineCharactersMax = 64 * logLineCharactersMax;
 /** Characters of a failure's message: an error record holds 8,000. */
 const failureCharactersMax = 6_000;
 
+/** Nix says nothing of these two; they are what goes wrong on new machines. */
+const sandboxHint =
+  'Perhaps the sandbox cannot be set up: on Debian install busybox-static, and the kernel must allow user namespaces.';
+
 export interface RealiserInit {
   /** Folder of the results' garbage-collector roots. */
   readonly rootsFolder: string;
@@ -108,11 +112,15 @@ function buildFailure(nix: BuildNix, drvPath: string, reader: InternalJsonReader
   }
   if (failure === undefined) {
     const state = errors || `nix-store ended with status ${exitCode} without a message`;
-    return new ParleyError('build-failed', `building '${drvPath}' failed: ${state}`.slice(0, failureCharactersMax));
+    const message = `building '${drvPath}' failed: ${state}`.slice(0, failureCharactersMax);
+    return new ParleyError('build-failed', message, /unexpected EOF/.test(state) ? { hint: sandboxHint } : {});
+  }
+  if (failure.lastLines.length === 0) {
+    const message = `building '${failure.drvPath}' ${failure.reason} without a log: ${errors}`;
+    return new ParleyError('build-failed', message.slice(0, failureCharactersMax), { hint: sandboxHint });
   }
   const hint = `See the whole log on the builder with \`nix log ${failure.drvPath}\`.`;
-  const log = failure.lastLines.length > 0 ? failure.lastLines.join('\n') : errors;
-  const kept = log.slice(-failureCharactersMax);
+  const kept = failure.lastLines.join('\n').slice(-failureCharactersMax);
   return new ParleyError('build-failed', `building '${failure.drvPath}' ${failure.reason}:\n${kept}`, { hint });
 }
 

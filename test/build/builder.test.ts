@@ -147,6 +147,17 @@ test('build() names the derivation that failed and shows the last lines of its l
   );
 });
 
+test('build() says of a failure without a log what is usually behind it', async () => {
+  const revision = await commitFlake('nixosConfigurations.one = host (build "silent" "exit 3");');
+  const builder = builderOf();
+  const drvPath = await drvPathOf(builder, revision, 'one');
+  await assert.rejects(builder.build({ drvPath }, { signal }), {
+    code: 'build-failed',
+    message: /-silent\.drv' failed with exit code 3 without a log/,
+    hint: /busybox-static/,
+  });
+});
+
 test('build() names the system that this builder cannot build for', async () => {
   const foreign = machineSystem() === 'riscv64-linux' ? 'mips-linux' : 'riscv64-linux';
   const outputs = 'nixosConfigurations.one = host (build "foreign" "echo x > $out");';
