@@ -23,19 +23,17 @@ export function namedBlobs(state: LedgerState): Set<string> {
   return named as Set<string>;
 }
 
-/** Starts removing what is not needed. @returns the function that stops. */
-export function keepBlobs(components: {
+interface BlobKeeperComponents {
   readonly blobs: BlobStore;
   readonly clock: Clock;
-  readonly logger: Logger;
   readonly state: () => LedgerState;
-}): () => void {
-  const { blobs, clock, logger, state } = components;
+}
+
+/** @returns a function that removes the blobs that nothing has named for the time of grace, as far as it has seen. */
+export function createBlobSweep({ blobs, clock, state }: BlobKeeperComponents): () => Promise<void> {
   /** Since when nothing names a blob, by the monotonic clock. */
   let unnamedSinceMs = new Map<string, number>();
-  let running = false;
-
-  async function sweep(): Promise<void> {
+  return async () => {
     const named = namedBlobs(state());
     const now = clock.monotonicMs();
     const still = new Map<string, number>();
@@ -46,8 +44,14 @@ export function keepBlobs(components: {
       else await blobs.delete(hash);
     }
     unnamedSinceMs = still;
-  }
+  };
+}
 
+/** Starts removing what is not needed. @returns the function that stops. */
+export function keepBlobs(components: BlobKeeperComponents & { readonly logger: Logger }): () => void {
+  const { clock, logger } = components;
+  const sweep = createBlobSweep(components);
+  let running = false;
   return clock.every(periodMs, () => {
     if (running) return;
     running = true;

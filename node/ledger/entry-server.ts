@@ -29,6 +29,8 @@ export interface EntryServerComponents {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly state: () => LedgerState;
+  /** Chain hash of entry 1, which no log holds. */
+  readonly genesisChainHash: string;
   readonly onApplied: (listener: () => void) => () => void;
   /** Entries from an index on, as many as make a page; empty when there are none yet, undefined when they are gone. */
   readonly entries: (from: number, limit: number) => Promise<readonly CommittedEntry[] | undefined>;
@@ -36,7 +38,7 @@ export interface EntryServerComponents {
 
 /** Registers the protocol. @returns the function that ends all streams. */
 export function serveEntries(components: EntryServerComponents): () => void {
-  const { mesh, clock, logger, state, onApplied, entries } = components;
+  const { mesh, clock, logger, state, onApplied, entries, genesisChainHash } = components;
   const stopping = new AbortController();
   let sending = 0;
   let prepared: LedgerSnapshot | undefined;
@@ -99,11 +101,16 @@ export function serveEntries(components: EntryServerComponents): () => void {
   /** @returns false when the log no longer reaches back so far. @throws ParleyError `chain-mismatch`. */
   async function isChained({ from, previous }: EntryPullRequest): Promise<boolean> {
     const index = from - 1;
-    const now = state();
-    const actual = now.index === index ? now.chainHash : (await entries(index, 1))?.[0]?.chainHash;
+    const actual = await chainHashAt(index);
     if (actual === undefined || actual === previous) return actual !== undefined;
     const text = `entry ${index} of the asking peer is not the one that this fleet committed`;
     throw new ParleyError('chain-mismatch', text, { hint: 'Its ledger is damaged or forged: enrol the peer anew.' });
+  }
+
+  async function chainHashAt(index: number): Promise<string | undefined> {
+    if (index === 1) return genesisChainHash;
+    const now = state();
+    return now.index === index ? now.chainHash : (await entries(index, 1))?.[0]?.chainHash;
   }
 
   /** Waits until an index is applied, with a sign of life now and then. */

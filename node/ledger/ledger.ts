@@ -88,30 +88,51 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
 
     /** Serving and following begin once the state is there. */
     function begin(opened: Running): void {
-      const { replica, log, stops } = opened;
+      const { genesis, replica, log, stops } = opened;
       serveBlobs({ mesh, blobs, clock, logger, takes: () => init.source === 'consensus' });
       stops.push(
-        serveEntries({ mesh, clock, logger, state: replica.state, onApplied: listeners.add, entries: readEntries }),
+        serveEntries({
+          mesh,
+          clock,
+          logger,
+          state: replica.state,
+          onApplied: listeners.add,
+          entries: readEntries,
+          genesisChainHash: genesis.chainHash,
+        }),
       );
       stops.push(keepBlobs({ blobs, clock, logger, state: replica.state }));
       if (init.source === 'consensus') return;
       stops.push(
         followVoters({
+          self: init.self,
           mesh,
           clock,
           logger,
           state: replica.state,
           voters: views.voters,
-          async take(entries) {
-            await log.append(entries);
-            replica.apply(entries);
-          },
-          async takeSnapshot(snapshot) {
-            await replica.restore(snapshot);
-            await log.clear();
-          },
+          take: (entries) =>
+            saying('entries', async () => {
+              await log.append(entries);
+              replica.apply(entries);
+            }),
+          takeSnapshot: (snapshot) =>
+            saying('a snapshot', async () => {
+              await replica.restore(snapshot);
+              await log.clear();
+            }),
         }),
       );
+    }
+
+    /** A member that cannot store what it is sent stays behind: that must not go unseen. */
+    async function saying(what: string, store: () => Promise<void>): Promise<void> {
+      try {
+        await store();
+      } catch (error) {
+        logger.error({ index: state().index, error: String(error) }, `the ledger could not take ${what} from a voter`);
+        throw error;
+      }
     }
 
     async function prune(snapshots: SnapshotStore, log: EntryLog, lastIndex: number): Promise<void> {

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { systemClock } from '../../node/host/clock.ts';
-import type { BlobStore, Clock, KeyValueStore, Logger, StoreOperation } from '../../node/interfaces.ts';
+import type { BlobStore, Clock, KeyValueStore, Logger, Mesh, StoreOperation } from '../../node/interfaces.ts';
 import { createLedger, type Ledger, type LedgerInit } from '../../node/ledger/index.ts';
 import { createBlobStore, openStore } from '../../node/store/index.ts';
 import { ParleyError } from '../../protocols/errors.ts';
@@ -19,6 +19,7 @@ export interface LedgerPeer {
   readonly peer: string;
   readonly ledger: Ledger;
   readonly blobs: BlobStore;
+  readonly mesh: Mesh;
   readonly store: FaultyStore;
   /** Log lines of warnings and errors. */
   readonly complaints: string[];
@@ -87,6 +88,7 @@ export async function createLedgerFleet(t: TestContext): Promise<LedgerFleet> {
         peer,
         ledger,
         blobs,
+        mesh,
         store,
         complaints,
         async start() {

@@ -1,0 +1,214 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { createBlobSweep, namedBlobs } from '../../node/ledger/blob-keeper.ts';
+import { blobProtocol } from '../../protocols/blob-exchange.ts';
+import { encode, sha256Hex } from '../../protocols/codec.ts';
+import { createLedgerFleet, patient } from '../helpers/ledger-peers.ts';
+import {
+  commit,
+  createLedgerScript,
+  deployToPlan,
+  hash,
+  order,
+  peerIdOf,
+  report,
+  stage,
+} from '../helpers/ledger-script.ts';
+import { createManualClock } from '../helpers/manual-clock.ts';
+import { seededRandom } from '../helpers/random.ts';
+
+const body = (size: number, fill = 1): Uint8Array => new Uint8Array(size).fill(fill);
+
+test('fetchBlob() gets a blob from a voter, checks it and keeps it', async (t) => {
+  const fleet = await createLedgerFleet(t);
+  const n1 = await fleet.add('n1', 'consensus');
+  const web1 = await fleet.add('web1', 'voters');
+  const bytes = body(3_000_000);
+  const name = await n1.blobs.put(bytes);
+  assert.deepEqual(await web1.ledger.fetchBlob(name, { signal: patient() }), bytes);
+  fleet.network.kill(n1.peer);
+  assert.deepEqual(await web1.ledger.fetchBlob(name, { signal: patient() }), bytes);
+});
+
+test('fetchBlob() takes empty blobs and blobs of exactly one part', async (t) => {
+  const fleet = await createLedgerFleet(t);
+  const n1 = await fleet.add('n1', 'consensus');
+  const web1 = await fleet.add('web1', 'voters');
+  for (const size of [0, 1, 256 * 1024, 256 * 1024 + 1]) {
+    const name = await n1.blobs.put(body(size));
+    assert.equal((await web1.ledger.fetchBlob(name, { signal: patient() })).byteLength, size);
+  }
+});
+
+test('fetchBlob() says so when nobody has the blob', async (t) => {
+  const fleet = await createLedgerFleet(t);
+  await fleet.add('n1', 'consensus');
+  const web1 = await fleet.add('web1', 'voters');
+  await assert.rejects(web1.ledger.fetchBlob(hash('nothing'), { signal: patient() }), {
+    code: 'blob-unavailable',
+    retryable: true,
+  });
+  const gone = AbortSignal.abort(new Error('enough'));
+  await assert.rejects(web1.ledger.fetchBlob(hash('nothing'), { signal: gone }), /enough/);
+});
+
+test('fetchBlob() passes by a peer that sends something else, and takes it from the next', async (t) => {
+  const fleet = await createLedgerFleet(t);
+  const n1 = await fleet.add('n1', 'consensus');
+  const web1 = await fleet.add('web1', 'voters');
+  const liar = fleet.network.join(peerIdOf('liar'));
+  let asked = 0;
+  liar.handle(blobProtocol, async (stream) => {
+    asked += 1;
+    await stream.receive();
+    await stream.send(encode({ kind: 'found', bytes: 5 }));
+    await stream.send(encode({ kind: 'part', data: body(5, 9) }));
+    await stream.close();
+  });
+  await liar.start();
+  t.after(() => liar.stop());
+  const name = await n1.blobs.put(body(5, 1));
+  const peers = [peerIdOf('liar'), peerIdOf('nobody'), n1.peer];
+  assert.deepEqual(await web1.ledger.fetchBlob(name, { signal: patient(), peers }), body(5, 1));
+  assert.equal(asked, 1);
+});
+
+test('fetchBlob() survives truncated, endless and senseless answers', async (t) => {
+  const fleet = await createLedgerFleet(t);
+  await fleet.add('n1', 'consensus');
+  const web1 = await fleet.add('web1', 'voters');
+  const seed = Number(process.env.SEED ?? 11);
+  t.diagnostic(`SEED=${seed}`);
+  const random = seededRandom(seed);
+  const good = [
+    { kind: 'found', bytes: 600_000 },
+    { kind: 'part', data: body(200_000) },
+    { kind: 'part', data: body(250_000) },
+  ];
+  const liar = fleet.network.join(peerIdOf('liar'));
+  liar.handle(blobProtocol, async (stream) => {
+    await stream.receive();
+    for (const message of [...good, ...good.slice(1), { kind: 'stored' }]) {
+      const bytes = Uint8Array.from(encode(message));
+      if (random() < 0.3) bytes[Math.floor(random() * 40)] = Math.floor(random() * 256);
+      await stream.send(random() < 0.2 ? bytes.subarray(0, Math.floor(random() * bytes.length)) : bytes);
+      if (random() < 0.1) break;
+    }
+    await stream.close();
+  });
+  await liar.start();
+  t.after(() => liar.stop());
+  for (let number = 0; number < 25; number += 1) {
+    const asked = web1.ledger.fetchBlob(hash(`blob ${number}`), { signal: patient(), peers: [peerIdOf('liar')] });
+    await assert.rejects(asked, { code: 'blob-unavailable' });
+  }
+  assert.deepEqual(await web1.blobs.list(), []);
+});
+
+test('replicateBlob() resolves once a majority of the voters has the blob on disk', async (t) => {
+  const fleet = await createLedgerFleet(t);
+  const n1 = await fleet.add('n1', 'consensus');
+  const n2 = await fleet.add('n2', 'consensus');
+  const n3 = await fleet.add('n3', 'consensus');
+  await fleet.enrol('n2', ['voter']);
+  await fleet.enrol('n3', ['voter']);
+  fleet.network.kill(n3.peer);
+  const name = await n1.blobs.put(body(700_000, 3));
+  await n1.ledger.replicateBlob(name, { signal: patient() });
+  assert.ok(await n2.blobs.has(name));
+  fleet.network.kill(n2.peer);
+  const lonely = await n1.blobs.put(body(10, 4));
+  const replicated = n1.ledger.replicateBlob(lonely, { signal: patient() });
+  fleet.network.revive(n3.peer);
+  await replicated;
+  assert.ok(await n3.blobs.has(lonely));
+});
+
+test('replicateBlob() from a member needs a majority of the voters beside itself, and a signal ends it', async (t) => {
+  const fleet = await createLedgerFleet(t);
+  const n1 = await fleet.add('n1', 'consensus');
+  const web1 = await fleet.add('web1', 'voters');
+  await fleet.enrol('web1');
+  const name = await web1.blobs.put(body(10));
+  await web1.ledger.replicateBlob(name, { signal: patient() });
+  assert.ok(await n1.blobs.has(name));
+  fleet.network.kill(n1.peer);
+  const other = await web1.blobs.put(body(11));
+  await assert.rejects(web1.ledger.replicateBlob(other, { signal: AbortSignal.timeout(300) }), {
+    name: 'TimeoutError',
+  });
+  await assert.rejects(web1.ledger.replicateBlob(hash('none'), { signal: patient() }), { code: 'blob-unavailable' });
+});
+
+test('serveBlobs() refuses wrong content, broken requests, and puts where the peer is no voter', async (t) => {
+  const fleet = await createLedgerFleet(t);
+  const n1 = await fleet.add('n1', 'consensus');
+  const web1 = await fleet.add('web1', 'voters');
+  const mesh = fleet.network.join(peerIdOf('client'));
+  await mesh.start();
+  t.after(() => mesh.stop());
+  const ask = async (peer: string, ...messages: Uint8Array[]): Promise<string> => {
+    const stream = await mesh.open(peer, blobProtocol, { signal: patient() });
+    let answers = '';
+    for (const message of messages) await stream.send(message).catch(() => undefined);
+    await stream.close();
+    for (;;) {
+      const answer = await stream.receive({ signal: patient() }).catch(() => undefined);
+      if (answer === undefined) return answers;
+      answers += Buffer.from(answer).toString('latin1');
+    }
+  };
+  const put = encode({ version: 1, kind: 'put', hash: sha256Hex(body(5)), bytes: 5 });
+  assert.match(await ask(n1.peer, put, encode({ kind: 'part', data: body(5, 2) })), /malformed/);
+  assert.match(await ask(n1.peer, put, encode({ kind: 'part', data: body(6) })), /malformed/);
+  assert.match(await ask(n1.peer, put, encode({ kind: 'part', data: body(2) })), /stream-closed/);
+  assert.match(await ask(n1.peer, new Uint8Array([1, 2])), /malformed/);
+  assert.match(await ask(n1.peer, encode({ version: 1, kind: 'put', hash: hash('x'), bytes: 1e9 })), /malformed/);
+  assert.match(await ask(web1.peer, put), /not-voter/);
+  assert.deepEqual(await n1.blobs.list(), []);
+  assert.match(await ask(n1.peer, put, encode({ kind: 'part', data: body(5) })), /stored/);
+  assert.deepEqual(await n1.blobs.list(), [sha256Hex(body(5))]);
+});
+
+test('namedBlobs() names what drafts, commits, plans, orders and ran closures need', () => {
+  const script = createLedgerScript();
+  script.join('web1');
+  commit(script, 'one');
+  const { task, plan } = deployToPlan(script, ['web1']);
+  script.accept('approval-given', { task, plan, verdict: 'approve' });
+  order(script, task, 'web1');
+  report(script, 'web1', 'succeeded');
+  stage(script, 'two');
+  const named = namedBlobs(script.state());
+  const manifest = script.state().orders.web1?.manifest ?? '';
+  for (const each of [hash('pack one'), hash('pack two'), plan, manifest, hash(`evaluation ${task}`)]) {
+    assert.ok(named.has(each));
+  }
+  assert.ok([...named].every((each) => /^[0-9a-f]{64}$/.test(each)));
+});
+
+test('createBlobSweep() removes what nothing names after a day, and nothing else', async (t) => {
+  const fleet = await createLedgerFleet(t);
+  const { blobs } = await fleet.add('n1', 'consensus');
+  const script = createLedgerScript();
+  const clock = createManualClock();
+  const kept = await blobs.put(body(1));
+  const old = await blobs.put(body(2));
+  const tree = 'a'.repeat(40);
+  script.accept('draft-staged', { base: null, previous: null, tree, pack: kept, files: [], fileCount: 1 });
+  const sweep = createBlobSweep({ blobs, clock, state: script.state });
+  const hourMs = 3_600_000;
+  await sweep();
+  clock.advance(20 * hourMs);
+  const young = await blobs.put(body(3));
+  await sweep();
+  assert.deepEqual(await blobs.list(), [kept, old, young].sort());
+  clock.advance(5 * hourMs);
+  await sweep();
+  assert.deepEqual(await blobs.list(), [kept, young].sort());
+  script.accept('draft-discarded', {});
+  await sweep();
+  clock.advance(24 * hourMs);
+  await sweep();
+  assert.deepEqual(await blobs.list(), []);
+});
