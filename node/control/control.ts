@@ -20,12 +20,12 @@ import { createPresence, type Presence } from './presence.ts';
 import { createReports } from './reports.ts';
 import { createControlSocket } from './socket.ts';
 import {
-  countUncommitted,
   diffFolder,
   type FolderRequest,
   refreshFolder,
   stageFolder,
   stagesFolder,
+  uncommittedNote,
   type WorkFolderContext,
 } from './work-folder.ts';
 
@@ -168,11 +168,9 @@ export const createControl =
       } else if (stagesFolder(request)) {
         authorise(forwarded.actor, request.command, ledger.state());
         await stageFolder(request, context);
-      }
-      if (request.command.name === 'deploy' && !stagesFolder(request)) {
-        const count = await countUncommitted(request, context);
-        const text = `${count} changed ${count === 1 ? 'file' : 'files'} of the work folder are not committed and not part of this`;
-        if (count > 0) yield { kind: 'progress', text };
+      } else if (request.command.name === 'deploy') {
+        const left = await uncommittedNote(request, context);
+        if (left !== null) yield left;
       }
       for await (const event of forwarding.run({ kind: 'command', request: forwarded }, signal)) {
         if (event.kind === 'end' && stagesFolder(request)) await refreshFolder(request, context);

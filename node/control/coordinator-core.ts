@@ -49,7 +49,8 @@ export function decide(state: LedgerState, known: Volatile): Action[] {
   }
   actions.push(...decidePolicy(state, known));
   const change = nextVoterChange(state, known.isCaughtUp);
-  if (change !== undefined) actions.push({ kind: 'change-voters', key: 'voters', change });
+  if (change !== undefined)
+    actions.push({ kind: 'change-voters', key: `voters:${change.kind}:${change.raftId}`, change });
   return actions;
 }
 

@@ -30,6 +30,8 @@ const parallelMax: Readonly<Record<Action['kind'], number>> = {
 /** Waits after a failure that may pass: doubled each time. */
 const retryMsMin = 500;
 const retryMsMax = 30_000;
+/** Work that ended well and is due all the same is not done again sooner. */
+const repeatMs = 1_000;
 /** Learners catch up and peers fall silent without an entry: look again this often. */
 const lookPeriodMs = 2_000;
 
@@ -64,6 +66,8 @@ interface Failure {
 interface Reign {
   readonly running: Map<string, Running>;
   readonly failures: Map<string, Failure>;
+  /** When work ended well that is still due: its effect is on the way, or it had none. */
+  readonly doneAtMs: Map<string, number>;
   readonly progress: Map<string, JobProgress>;
 }
 
@@ -97,7 +101,7 @@ export function createCoordinator(components: CoordinatorComponents): Coordinato
       if (reign !== undefined) endReign('leadership was lost');
       return;
     }
-    reign ??= { running: new Map(), failures: new Map(), progress: new Map() };
+    reign ??= { running: new Map(), failures: new Map(), doneAtMs: new Map(), progress: new Map() };
     const state = ledger.state();
     const due = decide(state, {
       evaluations: catalogue.evaluations,
@@ -107,7 +111,8 @@ export function createCoordinator(components: CoordinatorComponents): Coordinato
       isCaughtUp: (raftId) => components.voters?.isCaughtUp(raftId) ?? false,
     });
     dropWhatIsNotDue(reign, new Set(due.map((action) => action.key)));
-    for (const action of due) startWhereDue(reign, action);
+    for (const action of due)
+      if (action.kind !== 'change-voters' || components.voters !== null) startWhereDue(reign, action);
     endLogs();
     wakeForRetry(reign);
   }
@@ -132,6 +137,7 @@ export function createCoordinator(components: CoordinatorComponents): Coordinato
       if (isJob && !due.has(key)) running.abort.abort(new ParleyError('cancelled', 'the work is not due any more'));
     }
     for (const key of current.failures.keys()) if (!due.has(key)) current.failures.delete(key);
+    for (const key of current.doneAtMs.keys()) if (!due.has(key)) current.doneAtMs.delete(key);
     const { tasks } = ledger.state();
     for (const id of current.progress.keys()) {
       const task = tasks[id];
@@ -143,6 +149,7 @@ export function createCoordinator(components: CoordinatorComponents): Coordinato
     if (current.running.has(action.key)) return;
     const failure = current.failures.get(action.key);
     if (failure !== undefined && clock.monotonicMs() < failure.retryAtMs) return;
+    if (clock.monotonicMs() < (current.doneAtMs.get(action.key) ?? Number.NEGATIVE_INFINITY) + repeatMs) return;
     const same = [...current.running.values()].filter((running) => running.action.kind === action.kind);
     if (same.length >= parallelMax[action.kind]) return;
     if (action.kind === 'build' && same.some(({ action: other }) => isSameBuild(other, action))) return;
@@ -151,7 +158,10 @@ export function createCoordinator(components: CoordinatorComponents): Coordinato
     const ended = Promise.resolve()
       .then(() => carryOut(action, contextOf(current, abort.signal)))
       .then(
-        () => current.failures.delete(action.key),
+        () => {
+          current.failures.delete(action.key);
+          current.doneAtMs.set(action.key, clock.monotonicMs());
+        },
         (error: unknown) => onFailure(current, action, abort.signal, error),
       )
       .then(() => {

@@ -53,12 +53,24 @@ export async function diffFolder(request: FolderRequest, context: WorkFolderCont
   return { kind: 'view', view: 'diff', data };
 }
 
-/** How many files of the folder a deploy leaves out, since they are neither committed nor to be committed. */
-export async function countUncommitted(request: FolderRequest, context: WorkFolderContext): Promise<number> {
-  const project = projectHere(request, context);
-  const { head, draft } = await stateAtHead(project, context);
-  const read = await project.workFolders.read(request.workFolder, { head, draft });
-  return read.kind === 'changed' ? read.files.length : 0;
+/** What a deploy leaves out: changes of the folder that are neither committed nor to be committed. Null where there are none. */
+export async function uncommittedNote(
+  request: FolderRequest,
+  context: WorkFolderContext,
+): Promise<CommandEvent | null> {
+  try {
+    const project = projectHere(request, context);
+    const { head, draft } = await stateAtHead(project, context);
+    const read = await project.workFolders.read(request.workFolder, { head, draft });
+    if (read.kind !== 'changed') return null;
+    const files = read.files.length === 1 ? '1 changed file' : `${read.files.length} changed files`;
+    return { kind: 'progress', text: `the newest commit is deployed: ${files} of the work folder are not part of it` };
+  } catch (error) {
+    context.signal.throwIfAborted();
+    // The folder has no part in this command: what is wrong with it will be told when it is committed.
+    context.components.logger.debug({ error: String(error) }, 'the work folder could not be read');
+    return null;
+  }
 }
 
 /** Brings the folder to the new head, or to the draft that an update made. What fails here is told and harms nothing. */

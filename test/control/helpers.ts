@@ -1,6 +1,7 @@
 // Owns what the tests of this room share: a quiet logger and one seeded source of chance.
 
-import type { Logger } from '../../node/interfaces.ts';
+import { systemClock } from '../../node/host/index.ts';
+import type { Clock, Logger } from '../../node/interfaces.ts';
 import { sha256Hex } from '../../protocols/codec.ts';
 import type { LedgerState, Member, Task } from '../../protocols/ledger-state.ts';
 import type { OperatorRole } from '../../protocols/policy.ts';
@@ -126,5 +127,16 @@ export function buildState(parts: StateParts): LedgerState {
     nextNoticeNumber: 1,
     notices: [],
     commands: {},
+  };
+}
+
+/** A clock that runs faster than the machine's, so that long time-outs can be waited for. */
+export function fastClock(times: number): Clock {
+  const { after, every } = systemClock;
+  return {
+    nowMs: systemClock.nowMs,
+    monotonicMs: () => systemClock.monotonicMs() * times,
+    after: (delayMs, call) => after(delayMs / times, call),
+    every: (periodMs, call) => every(Math.max(1, periodMs / times), call),
   };
 }

@@ -1,0 +1,386 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { connectControl } from '../../node/control/client.ts';
+import { type Control, createControl } from '../../node/control/index.ts';
+import { check } from '../../protocols/codec.ts';
+import { type Command, type CommandEvent, controlProtocol } from '../../protocols/control.ts';
+import type { LedgerState } from '../../protocols/ledger-state.ts';
+import {
+  diffViewSchema,
+  historyViewSchema,
+  inviteViewSchema,
+  noticesViewSchema,
+  selectionViewSchema,
+  statusViewSchema,
+  taskDetailSchema,
+  tasksViewSchema,
+  whoamiViewSchema,
+} from '../../protocols/views.ts';
+import { FakeFleet, type FlakeSpec } from './fleet.ts';
+import { fastClock, peerId, revision, seededRandom, storePath } from './helpers.ts';
+
+const policy = {
+  hosts: { web1: { tags: ['web'] }, web2: { tags: ['web'] }, gone9: { tags: ['web'] } },
+  operators: {
+    dan: { roles: ['deployer'] },
+    ann: { roles: ['approver'] },
+    vera: { roles: ['viewer'] },
+  },
+};
+const flake: FlakeSpec = { hosts: ['web1', 'web2'], parley: policy };
+
+interface Rig {
+  readonly fleet: FakeFleet;
+  readonly controls: ReadonlyMap<string, Control>;
+  readonly folder: string;
+  /** Runs a command at a peer and returns its events. */
+  ask(peer: string, command: Command, options?: AskOptions): Promise<CommandEvent[]>;
+}
+
+interface AskOptions {
+  readonly speakAs?: string;
+  readonly id?: string;
+  readonly follow?: boolean;
+  readonly workFolder?: string;
+  readonly signal?: AbortSignal;
+  readonly onEvent?: (event: CommandEvent) => void;
+}
+
+let ids = 0;
+
+async function startRig(
+  t: TestContext,
+  options: { readonly times?: number; readonly flake?: FlakeSpec } = {},
+): Promise<Rig> {
+  const folder = await mkdtemp(join(tmpdir(), 'parley-control-'));
+  const peers = [
+    { name: 'hub', roles: ['member' as const, 'voter' as const, 'builder' as const] },
+    { name: 'v2', roles: ['member' as const, 'voter' as const, 'builder' as const] },
+    { name: 'v3', roles: ['member' as const, 'voter' as const] },
+    { name: 'web1', roles: ['member' as const] },
+    { name: 'web2', roles: ['member' as const] },
+  ];
+  const fleet = new FakeFleet(peers);
+  if (options.times !== undefined) fleet.clock = fastClock(options.times);
+  fleet.flakes.set(revision(`commit of ${revision('/work')}`), options.flake ?? flake);
+  const controls = new Map<string, Control>();
+  for (const { name } of peers) {
+    const init = { socketPath: join(folder, `${name}.sock`), name, speakAs: true, release: '0.1.0' };
+    const control = createControl(init)(fleet.componentsOf(name));
+    controls.set(name, control);
+    await control.start();
+  }
+  fleet.onSwitched = (host) => controls.get(host)?.factsChanged();
+  t.after(async () => {
+    for (const control of controls.values()) await control.stop();
+    await rm(folder, { recursive: true, force: true });
+  });
+  fleet.lead('hub');
+  async function ask(peer: string, command: Command, given: AskOptions = {}): Promise<CommandEvent[]> {
+    ids += 1;
+    const { speakAs, workFolder, follow = true, id = `command-${ids}`, signal = t.signal } = given;
+    const request = {
+      version: 1 as const,
+      id,
+      command,
+      follow,
+      ...(speakAs === undefined ? {} : { speakAs }),
+      ...(workFolder === undefined ? {} : { workFolder }),
+    };
+    const events: CommandEvent[] = [];
+    for await (const event of connectControl(join(folder, `${peer}.sock`)).runCommand(request, { signal })) {
+      events.push(event);
+      given.onEvent?.(event);
+    }
+    return events;
+  }
+  return { fleet, controls, folder, ask };
+}
+
+function endOf(events: readonly CommandEvent[]): Extract<CommandEvent, { kind: 'end' }> {
+  const last = events.at(-1);
+  assert.ok(last?.kind === 'end', `ended with ${JSON.stringify(last)}`);
+  return last;
+}
+
+function errorOf(events: readonly CommandEvent[]): { code: string; message: string; hint?: string | undefined } {
+  const last = events.at(-1);
+  assert.ok(last?.kind === 'error', `ended with ${JSON.stringify(last)}`);
+  return last.error;
+}
+
+function viewOf(events: readonly CommandEvent[], name: string): unknown {
+  const found = events.findLast((event) => event.kind === 'view' && event.view === name);
+  assert.ok(found?.kind === 'view', `no view '${name}' among ${events.map((event) => event.kind)}`);
+  return found.data;
+}
+
+const deployAll: Command = { name: 'deploy', selector: '@all', keepGoing: false, commitMessage: null };
+
+/** The first commit, by root: its policy comes into force. */
+async function commitFirst(rig: Rig): Promise<void> {
+  const events = await rig.ask('hub', { name: 'commit', message: 'first' }, { workFolder: '/work' });
+  assert.equal(endOf(events).outcome, 'succeeded');
+  await rig.fleet.until('the policy is in force', ({ policy: inForce }) => inForce !== null);
+}
+
+test('createControl() leads from a commit through deploy and approval to the switch, at whatever peer people are', async (t) => {
+  const rig = await startRig(t);
+  await commitFirst(rig);
+  const deploying = await rig.ask('v3', deployAll, { speakAs: 'dan' });
+  const waiting = endOf(deploying);
+  assert.equal(waiting.waitsFor, 'approval by ann');
+  assert.match(waiting.text, /^t2 deploy of [0-9a-f]{8} to web1, web2 waits for approval by ann$/);
+  const selection = check(selectionViewSchema, viewOf(deploying, 'selection'));
+  assert.deepEqual(selection.hosts, ['web1', 'web2']);
+  assert.deepEqual(
+    selection.leftOut.map(({ host, reason }) => `${host}: ${reason}`),
+    [
+      'gone9: no peer runs on it yet',
+      'hub: the flake has no such host',
+      'v2: the flake has no such host',
+      'v3: the flake has no such host',
+    ],
+  );
+  const card = check(taskDetailSchema, viewOf(deploying, 'task'));
+  assert.deepEqual(card.plan?.mayApprove, ['ann']);
+  assert.equal(card.plan?.hosts.length, 2);
+  const approving = await rig.ask('v2', { name: 'approve', task: 't2', plan: null }, { speakAs: 'ann' });
+  assert.deepEqual([endOf(approving).outcome, endOf(approving).waitsFor], ['succeeded', null]);
+  const status = check(statusViewSchema, viewOf(await rig.ask('web1', { name: 'status' }), 'status'));
+  assert.equal(status.current, true);
+  assert.equal(status.controller, 'hub');
+  const web1 = status.peers.find((peer) => peer.name === 'web1');
+  assert.equal(web1?.running, storePath('system-web1-1.0'));
+  assert.equal(web1?.commit, status.head);
+  assert.deepEqual(status.hostsWithoutPeer, ['gone9']);
+});
+
+test('createControl() applies a command once however often it is given with the same id', async (t) => {
+  const rig = await startRig(t);
+  await commitFirst(rig);
+  const first = endOf(await rig.ask('hub', deployAll, { speakAs: 'dan', id: 'the-same-id' }));
+  const again = endOf(await rig.ask('v2', deployAll, { speakAs: 'dan', id: 'the-same-id' }));
+  assert.equal(again.task, first.task);
+  assert.equal(rig.fleet.entriesOf('deploy-requested').length, 1);
+});
+
+test('createControl() says who may do what is refused', async (t) => {
+  const rig = await startRig(t);
+  await commitFirst(rig);
+  const viewer = errorOf(await rig.ask('v2', deployAll, { speakAs: 'vera' }));
+  assert.equal(viewer.code, 'not-allowed');
+  assert.equal(viewer.hint, 'Ask dan, or root on a voter.');
+  const device = errorOf(await rig.ask('web1', deployAll));
+  assert.match(device.message, /'web1' is no voter, so its socket reads and commands 'web1' alone/);
+  const spoken = errorOf(await rig.ask('web1', deployAll, { speakAs: 'dan' }));
+  assert.match(spoken.message, /peer 'web1' may not speak for 'dan'/);
+  assert.equal(errorOf(await rig.ask('hub', { name: 'approve', task: 't9', plan: null })).code, 'task-unknown');
+  assert.equal(errorOf(await rig.ask('hub', { name: 'approve', task: 't1', plan: null })).code, 'no-plan');
+  assert.equal(rig.fleet.entriesOf('deploy-requested').length, 0);
+});
+
+test('createControl() rolls a host back to what it ran before, also by root of that host', async (t) => {
+  const rig = await startRig(t);
+  await commitFirst(rig);
+  await rig.ask('hub', { ...deployAll, selector: 'web1' }, { follow: false });
+  await rig.fleet.until('it waits', ({ tasks }) => tasks.t2?.stage === 'approval');
+  endOf(await rig.ask('hub', { name: 'approve', task: 't2', plan: null }, { speakAs: 'ann' }));
+  assert.equal(errorOf(await rig.ask('web1', { name: 'rollback', host: 'web1' })).code, 'nothing-to-roll-back');
+  const second = { ...flake, version: '2.0' };
+  rig.fleet.flakes.set(revision(`commit of ${revision('/work2')}`), second);
+  const deploy: Command = { ...deployAll, selector: 'web1', commitMessage: 'second' };
+  const deploying = endOf(await rig.ask('hub', deploy, { speakAs: 'dan', workFolder: '/work2' }));
+  assert.ok(deploying.task);
+  endOf(await rig.ask('hub', { name: 'approve', task: deploying.task, plan: null }, { speakAs: 'ann' }));
+  assert.equal(rig.fleet.state().devices.web1?.running, storePath('system-web1-2.0'));
+  const back = endOf(await rig.ask('web1', { name: 'rollback', host: 'web1' }));
+  assert.equal(back.outcome, 'succeeded', back.text);
+  assert.equal(rig.fleet.state().devices.web1?.running, storePath('system-web1-1.0'));
+  assert.equal(errorOf(await rig.ask('web1', { name: 'rollback', host: 'web2' })).code, 'not-allowed');
+  assert.match(errorOf(await rig.ask('hub', { name: 'rollback', host: 'wbe1' })).hint ?? '', /Did you mean web1/);
+});
+
+test('createControl() goes on following through the next controller when the first is killed', async (t) => {
+  const rig = await startRig(t);
+  await commitFirst(rig);
+  let killed = false;
+  const following = rig.ask('v3', deployAll, {
+    speakAs: 'dan',
+    onEvent(event) {
+      if (killed || event.kind !== 'view' || event.view !== 'task') return;
+      killed = true;
+      rig.fleet.kill('hub');
+      setTimeout(() => rig.fleet.lead('v2'), 30);
+    },
+  });
+  assert.equal(endOf(await following).waitsFor, 'approval by ann');
+  assert.ok(killed);
+  assert.equal(rig.fleet.entriesOf('deploy-requested').length, 1);
+});
+
+test('createControl() answers reads from its own replica without a controller, and refuses changes in time', async (t) => {
+  const rig = await startRig(t, { times: 20 });
+  await commitFirst(rig);
+  rig.fleet.lead(null);
+  const status = check(statusViewSchema, viewOf(await rig.ask('v3', { name: 'status' }), 'status'));
+  assert.deepEqual([status.current, status.controller], [false, null]);
+  const refused = errorOf(await rig.ask('v3', deployAll, { speakAs: 'dan' }));
+  assert.equal(refused.code, 'no-controller');
+});
+
+test('createControl() calls the outcome unknown when the controller dies over a change and no other is found', async (t) => {
+  const rig = await startRig(t, { times: 20 });
+  await commitFirst(rig);
+  rig.fleet.faults = (what) => (what === 'propose update-requested' ? 'die-before' : 'go');
+  const unknown = errorOf(await rig.ask('v3', { name: 'update', inputs: [] }, { speakAs: 'dan' }));
+  assert.equal(unknown.code, 'outcome-unknown');
+  assert.match(unknown.hint ?? '', /Ask again with the same id/);
+});
+
+test('createControl() stops following where only devices are left that are away', async (t) => {
+  const rig = await startRig(t, { times: 100 });
+  await commitFirst(rig);
+  rig.fleet.setOnline('web2', false);
+  endOf(await rig.ask('hub', deployAll, { speakAs: 'dan' }));
+  const end = endOf(await rig.ask('hub', { name: 'approve', task: 't2', plan: null }, { speakAs: 'ann' }));
+  assert.equal(end.waitsFor, 'the return of web2');
+  assert.match(end.text, /web2: offline since .*; gets the current target when it returns/);
+  const state: LedgerState = rig.fleet.state();
+  assert.equal(state.tasks['t2/web1']?.outcome, 'succeeded');
+  assert.equal(state.tasks.t2?.outcome, null);
+  rig.fleet.setOnline('web2', true);
+  await rig.fleet.until('the deploy ends', ({ tasks }) => tasks.t2?.outcome === 'succeeded');
+});
+
+test('createControl() shows every view in its documented form', async (t) => {
+  const rig = await startRig(t);
+  await commitFirst(rig);
+  await rig.ask('hub', { name: 'build', selector: 'web*' }, { speakAs: 'dan' });
+  const cases: [Command, string, Parameters<typeof check>[0]][] = [
+    [{ name: 'status' }, 'status', statusViewSchema],
+    [{ name: 'peers' }, 'peers', statusViewSchema],
+    [{ name: 'tasks', all: true }, 'tasks', tasksViewSchema],
+    [{ name: 'task', task: 't2' }, 'task', taskDetailSchema],
+    [{ name: 'watch', task: 't2' }, 'task', taskDetailSchema],
+    [{ name: 'history', limit: 5 }, 'history', historyViewSchema],
+    [{ name: 'diff' }, 'diff', diffViewSchema],
+    [{ name: 'whoami' }, 'whoami', whoamiViewSchema],
+    [{ name: 'notices', after: 0, follow: false }, 'notices', noticesViewSchema],
+    [
+      { name: 'invite', peer: 'web9', site: 'home', roles: ['member'], expiresInMs: 60_000 },
+      'invite',
+      inviteViewSchema,
+    ],
+  ];
+  for (const [command, view, schema] of cases) {
+    const events = await rig.ask('v3', command);
+    assert.equal(endOf(events).outcome, 'succeeded', command.name);
+    assert.doesNotThrow(() => check(schema, viewOf(events, view), command.name));
+  }
+});
+
+test('createControl() shows a work folder’s own changes without staging them, and stages them for a commit', async (t) => {
+  const rig = await startRig(t);
+  const diff = check(diffViewSchema, viewOf(await rig.ask('hub', { name: 'diff' }, { workFolder: '/work' }), 'diff'));
+  assert.equal(diff.patch, 'a patch');
+  assert.equal(rig.fleet.state().draft, null);
+  assert.equal(
+    errorOf(await rig.ask('hub', { name: 'commit', message: null }, { workFolder: '/clean' })).code,
+    'nothing-to-commit',
+  );
+  const done = endOf(await rig.ask('v3', { name: 'commit', message: null }, { workFolder: '/work' }));
+  assert.equal(done.revision, rig.fleet.state().head);
+  assert.equal(rig.fleet.state().tasks.t1?.commit?.message, 'Change flake.nix');
+});
+
+test('createControl() rejects, aborts, retries, updates and discards', async (t) => {
+  const rig = await startRig(t);
+  await commitFirst(rig);
+  endOf(await rig.ask('hub', deployAll, { speakAs: 'dan' }));
+  const rejected = endOf(
+    await rig.ask('hub', { name: 'reject', task: 't2', plan: null, reason: 'no' }, { speakAs: 'ann' }),
+  );
+  assert.deepEqual([rejected.outcome, rejected.text.includes('rejected by ann: no')], ['succeeded', true]);
+  assert.equal(rig.fleet.state().tasks.t2?.outcome, 'refused');
+  const retried = endOf(await rig.ask('hub', { name: 'retry', task: 't2' }, { speakAs: 'dan' }));
+  assert.equal(retried.waitsFor, 'approval by ann');
+  const aborted = endOf(await rig.ask('hub', { name: 'abort', task: 't2' }, { speakAs: 'dan' }));
+  assert.equal(aborted.outcome, 'succeeded', aborted.text);
+  assert.equal(rig.fleet.state().tasks.t2?.outcome, 'cancelled');
+  const updated = endOf(await rig.ask('v2', { name: 'update', inputs: ['nixpkgs'] }, { speakAs: 'dan' }));
+  assert.match(updated.text, /nixpkgs: 24.05 → 24.11/);
+  assert.equal(
+    endOf(await rig.ask('v2', { name: 'discard' }, { speakAs: 'dan' })).text,
+    'the draft is discarded: 1 file',
+  );
+  assert.equal(errorOf(await rig.ask('v2', { name: 'discard' }, { speakAs: 'dan' })).code, 'nothing-to-discard');
+});
+
+test('createControl() tells what is wrong with a selector before anything is started', async (t) => {
+  const rig = await startRig(t);
+  assert.equal(errorOf(await rig.ask('hub', deployAll)).code, 'no-commit');
+  await commitFirst(rig);
+  const ask = (selector: string) => rig.ask('v3', { ...deployAll, selector }, { speakAs: 'dan' });
+  assert.equal(errorOf(await ask('wbe1')).code, 'unknown-host');
+  assert.equal(errorOf(await ask('@wbe')).hint, 'Did you mean @web?');
+  assert.equal(errorOf(await ask('web1 &')).code, 'bad-selector');
+  assert.equal(errorOf(await ask('web1 & web2')).code, 'empty-selection');
+  const alone = errorOf(await ask('gone9'));
+  assert.match(alone.message, /'gone9' names no host that can be deployed to: gone9: no peer runs on it yet/);
+  assert.equal(rig.fleet.state().nextTaskNumber, 2);
+});
+
+test('createControl() reads logs from the peers that ran the parts', async (t) => {
+  const rig = await startRig(t);
+  await commitFirst(rig);
+  endOf(await rig.ask('hub', deployAll, { speakAs: 'dan' }));
+  endOf(await rig.ask('hub', { name: 'approve', task: 't2', plan: null }, { speakAs: 'ann' }));
+  for (const follow of [false, true]) {
+    const events = await rig.ask('v3', { name: 'logs', task: 't2', follow });
+    const lines = events.flatMap((event) => (event.kind === 'log' ? [event.line.text] : []));
+    assert.deepEqual(lines, ['a unit is slow']);
+  }
+  const card = check(taskDetailSchema, viewOf(await rig.ask('v3', { name: 'task', task: 't2' }), 'task'));
+  assert.deepEqual(card.messages, [{ level: 'warning', text: 'a unit is slow' }]);
+});
+
+test('createControl() follows notices until it is told to stop', async (t) => {
+  const rig = await startRig(t);
+  const stop = new AbortController();
+  const seen: string[] = [];
+  const following = rig.ask(
+    'v3',
+    { name: 'notices', after: 0, follow: true },
+    {
+      signal: stop.signal,
+      onEvent(event) {
+        if (event.kind !== 'view') return;
+        for (const notice of check(noticesViewSchema, event.data).notices) seen.push(notice.text);
+        if (seen.some((text) => text.includes('is in force'))) stop.abort();
+      },
+    },
+  );
+  await commitFirst(rig);
+  await assert.rejects(following, { code: 'cancelled' });
+  assert.ok(seen.some((text) => text.includes('committed')));
+});
+
+test('createControl() survives malformed, oversized and truncated forwarded requests', async (t) => {
+  const seed = Number(process.env.SEED ?? Date.now() % 1_000_000);
+  t.diagnostic(`seed ${seed}`);
+  const random = seededRandom(seed);
+  const rig = await startRig(t);
+  const { mesh } = rig.fleet.componentsOf('web1');
+  for (let round = 0; round < 100; round += 1) {
+    const stream = await mesh.open(peerId('hub'), controlProtocol, { signal: t.signal });
+    const bytes = Uint8Array.from({ length: Math.floor(random() * 200) }, () => Math.floor(random() * 256));
+    await stream.send(bytes).catch(() => undefined);
+    await stream.receive({ signal: AbortSignal.timeout(2_000) }).catch(() => undefined);
+    stream.abort(new Error('done'));
+  }
+  await commitFirst(rig);
+});
