@@ -20,14 +20,9 @@ import { createRealiser } from './realisation.ts';
 import { createSharedJobs, type Watcher } from './shared-jobs.ts';
 import { createUpdater } from './update.ts';
 
-export { type BuilderKey, loadBuilderKey } from './builder-key.ts';
-export { type BuildClientComponents, createBuildClient } from './client.ts';
-export {
-  type ClosureDifference,
-  type ClosurePath,
-  diffClosures,
-  type PackageChange,
-} from './closure-diff-core.ts';
+export { loadBuilderKey } from './builder-key.ts';
+export { createBuildClient } from './client.ts';
+export { diffClosures } from './closure-diff-core.ts';
 export { serveBuildJobs } from './server.ts';
 
 /** The part of the host room's store that this room uses. */
