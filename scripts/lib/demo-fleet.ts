@@ -40,6 +40,8 @@ export interface DemoFleetInit {
   readonly runner: ProcessRunner;
   readonly onProgress: (text: string) => void;
   readonly signal: AbortSignal;
+  /** How much the peers log; default `info`. */
+  readonly logLevel?: 'debug';
 }
 
 const mainFile = path.resolve(import.meta.dirname, '../../node/main.ts');
@@ -138,6 +140,7 @@ async function peerCommand(
       ...words,
       ...['--state', stateFolder, '--listen', `/ip4/127.0.0.1/tcp/${peer.port}`, '--discovery', 'none'],
       ...['--nix-store', path.join(stateFolder, 'store'), '--speak-as', '--health-settle-ms', `${healthSettleMs}`],
+      ...(init.logLevel === undefined ? [] : ['--log-level', init.logLevel]),
     ],
     signal: init.signal,
     timeoutMs: startMsMax,
@@ -223,15 +226,20 @@ export async function ask(
   sockets: readonly string[],
   command: Command,
   signal: AbortSignal,
-  options: { readonly patienceMs?: number; readonly workFolder?: string; readonly follow?: boolean } = {},
+  options: {
+    readonly patienceMs?: number;
+    readonly workFolder?: string;
+    readonly follow?: boolean;
+    readonly speakAs?: string;
+  } = {},
 ): Promise<unknown> {
   const attachment = createAttachment({ sockets: () => sockets, patienceMs: options.patienceMs ?? patienceMs })({
     connect: connectControl,
     clock: systemClock,
   });
   const id = `demo-${process.pid}-${Date.now()}-${Math.random().toString(36).slice(2)}`;
-  const { workFolder, follow = false } = options;
-  const request = { version: 1 as const, id, command, follow, ...(workFolder !== undefined && { workFolder }) };
+  const { patienceMs: _, follow = false, ...rest } = options;
+  const request = { version: 1 as const, id, command, follow, ...rest };
   let data: unknown;
   for await (const event of attachment.run(request, { signal })) {
     if (event.kind === 'view') data = event.data;
