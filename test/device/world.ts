@@ -262,7 +262,8 @@ export function member(number: number, name: string, site: string): Member {
   return { peer, addresses: [], system: 'x86_64-linux', name, site, roles: ['member'], raftId: 0, joinedAtMs: 0 };
 }
 
-function planFor(number: number, closure: string, manifest: string): Plan {
+/** A plan that names one host. */
+export function planFor(number: number, closure: string, manifest: string): Plan {
   return {
     ...{ version: 1, task: `t${number}`, attempt: 1, revision: 'a'.repeat(40) },
     hosts: [{ host, closure, manifest, before: null }],
@@ -270,7 +271,8 @@ function planFor(number: number, closure: string, manifest: string): Plan {
   };
 }
 
-function emptyState(): LedgerState {
+/** A ledger of one member. */
+export function emptyState(): LedgerState {
   const zero = '0'.repeat(64);
   return {
     ...{ version: 1, level: 1, fleet: zero, generation: 0, index: 1, term: 1, chainHash: zero, timeMs: 0 },
