@@ -75,6 +75,11 @@ export class ApplyThread {
     return this.#history.at(index);
   }
 
+  /** Where the newest known configuration came into force. */
+  configurationIndex(): number {
+    return this.#history.currentSince();
+  }
+
   /** Forgets the configurations before an index. */
   compact(index: number): void {
     this.#history.compact(index);

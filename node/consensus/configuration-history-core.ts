@@ -29,6 +29,11 @@ export class ConfigurationHistory {
     return this.at(Number.POSITIVE_INFINITY);
   }
 
+  /** Where the current configuration came into force; at the earliest the start. */
+  currentSince(): number {
+    return this.#steps.at(-1)?.index ?? 0;
+  }
+
   /** The configuration in force after the entry at an index, which must not lie before the start. */
   at(index: number): Configuration {
     const step = this.#steps.findLast((candidate) => candidate.index <= index) ?? this.#steps[0];

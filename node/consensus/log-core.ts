@@ -140,7 +140,7 @@ export class RaftLog {
     if (!this.hasNextCommittedEntries(allowUnstable)) return [];
     const high = this.#appliableIndex(allowUnstable) + 1;
     const entries = this.slice(this.#applying + 1, high, this.#applyBytesMax - this.#applyingBytes);
-    invariant(entries !== undefined, 'entries that were not applied are never compacted');
+    invariant(entries !== undefined && entries.length > 0, 'entries to be applied are in the log');
     return entries;
   }
 

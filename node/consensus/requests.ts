@@ -66,6 +66,13 @@ export function changeVoters(
 ): Promise<Position> {
   requireLeader(running);
   requireSize(encodeConfigurationChange(change), 'change of voters');
+  const { raftId } = running.engine.raw.status();
+  if (change.steps.some((step) => step.raftId === raftId && step.kind !== 'add-voter')) {
+    // The entry that removes the leader can outlive it on the removed alone, whose logs then outrank everybody's left.
+    throw new ParleyError('voters-unchanged', `cannot remove or demote voter ${raftId}: it leads`, {
+      hint: 'Hand leadership to another voter first and let that one make the change.',
+    });
+  }
   const refusal = running.engine.raw.changeRefusal(change);
   if (refusal !== undefined) {
     throw new ParleyError('voters-unchanged', `cannot change the voters: ${refusal}`, { retryable: true });

@@ -113,7 +113,10 @@ export class Voter implements Consensus {
       onFailure: (error) => logger.error({ err: error }, 'no snapshot could be made for a follower'),
       clock,
     });
-    const store: LogStore = await openLogStore(this.#components.store, () => shelf.take(store.base().index));
+    // A follower refuses a snapshot that does not name it: those from before the newest change of voters are of no use.
+    const store = await openLogStore(this.#components.store, () =>
+      shelf.take(this.#running?.engine.applies.configurationIndex() ?? 0),
+    );
     await finishRestore(store, stateMachine);
     const onRoleChange = (): void => this.#notify();
     const engine = new Engine(this.#init, { ...this.#components, store, shelf, onRoleChange });

@@ -138,6 +138,18 @@ test('a voter that is far behind catches up by snapshot and then by entries', ()
     await until(() => behind.consensus.status().leader === leader.raftId);
   }));
 
+test('a voter added after a snapshot was made gets one that names it', () =>
+  withFleet({ voters: 2, others: 2 }, async (fleet) => {
+    const leader = await fleet.leader([1, 2]);
+    await fleet.propose(leader, 'one');
+    await leader.consensus.compact(leader.machine.applied);
+    for (const raftId of [3, 4]) {
+      const steps = [{ kind: 'add-learner' as const, raftId }];
+      await leader.consensus.changeVoters({ transition: 'automatic', steps, context: noContext }, soon());
+      await until(() => fleet.voter(raftId).machine.words.includes('one'));
+    }
+  }));
+
 test('changeVoters() brings in a learner, makes it a voter and removes another', () =>
   withFleet({ voters: 1, others: 2 }, async (fleet) => {
     const leader = await fleet.leader([1]);
@@ -151,15 +163,15 @@ test('changeVoters() brings in a learner, makes it a voter and removes another',
     assert.deepEqual(leader.consensus.status().voters, [1, 2, 3]);
     const entry = leader.machine.entries.findLast(({ type }) => type === 'configuration');
     assert.deepEqual(entry?.configuration?.voters, [1, 2, 3]);
-    await leader.consensus.changeVoters(
-      {
-        transition: 'joint-implicit',
-        steps: [{ kind: 'remove', raftId: 1 }],
-        context: new TextEncoder().encode('retired'),
-      },
-      soon(),
-    );
-    const next = await fleet.leader([2, 3]);
+    const retire = {
+      transition: 'joint-implicit' as const,
+      steps: [{ kind: 'remove' as const, raftId: 1 }],
+      context: new TextEncoder().encode('retired'),
+    };
+    await assert.rejects(leader.consensus.changeVoters(retire, soon()), code('voters-unchanged'));
+    await leader.consensus.transferLeadership(2);
+    const next = await fleet.leader();
+    await next.consensus.changeVoters(retire, soon());
     await until(
       () => next.consensus.status().voters.length === 2 && next.consensus.status().votersOutgoing.length === 0,
     );
