@@ -77,7 +77,8 @@ export function votersOf(consensus: Pick<Consensus, 'status' | 'changeVoters'>):
     isCaughtUp(raftId) {
       const { progress, lastIndex } = consensus.status();
       const learner = progress?.find((follower) => follower.raftId === raftId);
-      return learner?.active === true && lastIndex - learner.match <= promotionLagMax;
+      // A learner that has acknowledged nothing has not begun: promoted, it would be missed in every majority.
+      return learner?.active === true && learner.match > 0 && lastIndex - learner.match <= promotionLagMax;
     },
     async changeVoters({ kind, raftId }, options) {
       const steps = [{ kind: stepKinds[kind], raftId }];
