@@ -61,9 +61,20 @@ export function createLiveness(components: LivenessComponents): Liveness {
     return { onRtt, onAddresses: (addresses) => onAddresses(peer, addresses) };
   }
 
+  async function openWithin(connection: Connection, signal: AbortSignal): Promise<MessageStream> {
+    const silence = new AbortController();
+    const giveUp = () => silence.abort(new ParleyError('peer-silent', `no stream within ${answerTimeoutMs} ms`));
+    const cancel = clock.after(answerTimeoutMs + graceMs, giveUp);
+    try {
+      return await open(connection, livenessProtocol, AbortSignal.any([silence.signal, signal]));
+    } finally {
+      cancel();
+    }
+  }
+
   async function ask(connection: Connection, onRtt: (rttMs: number) => void, signal: AbortSignal): Promise<void> {
     try {
-      const stream = await open(connection, livenessProtocol, signal);
+      const stream = await openWithin(connection, signal);
       const pause = (delayMs: number) => pauseUntil(clock, delayMs, signal, (wake) => pauses.set(connection, wake));
       await askWhileAlive(stream, { ...components, pause }, eventsOf(stream.peer, onRtt), signal);
     } catch (error) {
