@@ -138,7 +138,7 @@ export function serveEntries(components: EntryServerComponents): () => void {
     sending += 1;
     try {
       if (prepared === undefined || prepared.index + 1 < next || (await entries(prepared.index + 1, 1)) === undefined) {
-        prepared = snapshotOf(state());
+        prepared = await snapshotOf(state());
       }
       const { index, term, chainHash, data } = prepared;
       await send(stream, { kind: 'snapshot', index, term, chainHash, bytes: data.byteLength, hash: sha256Hex(data) });

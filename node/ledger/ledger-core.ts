@@ -21,7 +21,11 @@ import { deviceReported, orderCancelled, orderGiven } from './orders-core.ts';
 import { approvalGiven, planMade, policyAdopted, rollbackRequested } from './plans-core.ts';
 import { commitIntended, commitRecorded, draftDiscarded, draftStaged, updateRequested } from './project-core.ts';
 import type { Change, EntryMeta, Handler } from './state-core.ts';
+import { beginBatch, beginEntry, dropRecords, putRecord, undoEntry } from './tables-core.ts';
 import { taskAborted, taskFinished, taskRetried } from './task-commands-core.ts';
+
+/** Old command ids are looked for at entries whose index is a multiple of this. */
+const commandsPrunePeriod = 64;
 
 /** An entry with its place in the log; `configuration` comes with entries of that type. */
 export interface EntryAt {
@@ -32,6 +36,8 @@ export interface EntryAt {
   readonly data: Uint8Array;
   readonly configuration?: Configuration | undefined;
 }
+
+export { beginBatch } from './tables-core.ts';
 
 export interface Applied {
   readonly state: LedgerState;
@@ -82,6 +88,16 @@ const handlers: { readonly [K in EntryKind]: Handler<K> } = {
  * @throws Error when the entry does not follow: a bug of the caller.
  */
 export function applyEntry(state: LedgerState, at: EntryAt): Applied {
+  beginBatch();
+  return applyNext(state, at, Number.POSITIVE_INFINITY);
+}
+
+/**
+ * Applies one entry of a batch that beginBatch() began. States of the batch are valid until the next entry: only the last
+ * one may be handed out.
+ * @throws ParleyError `level-unsupported` for an entry that raises the level beyond `levelMax`; nothing has changed then.
+ */
+export function applyNext(state: LedgerState, at: EntryAt, levelMax: number): Applied {
   if (at.index !== state.index + 1) throw new Error(`entry ${at.index} does not follow ${state.index}`);
   const moved = { ...state, index: at.index, term: at.term, chainHash: at.chainHash };
   if (at.type === 'configuration') {
@@ -89,6 +105,10 @@ export function applyEntry(state: LedgerState, at: EntryAt): Applied {
   }
   const entry = at.data.byteLength === 0 ? undefined : readEntry(at.data);
   if (entry === undefined) return { state: moved };
+  if (entry.kind === 'level-raised' && entry.body.level > levelMax) {
+    const text = `the ledger rises to level ${entry.body.level} at entry ${at.index}: this release knows ${levelMax}`;
+    throw new ParleyError('level-unsupported', text, { hint: 'Update Parley on this peer.' });
+  }
   const timed = { ...moved, timeMs: Math.max(moved.timeMs, entry.timeMs) };
   const known = entry.commandId === undefined ? undefined : timed.commands[entry.commandId];
   if (known !== undefined) return { state: timed, result: known, entry };
@@ -119,9 +139,11 @@ function handle(
 ): Change & { readonly error?: CommandResult['error']; readonly bug?: unknown } {
   const meta: EntryMeta = { index, actor: entry.actor, commandId: entry.commandId ?? null };
   const handler = handlers[entry.kind] as (state: LedgerState, body: unknown, meta: EntryMeta) => Change;
+  beginEntry();
   try {
     return handler(state, entry.body, meta);
   } catch (error) {
+    undoEntry();
     if (error instanceof ParleyError) return { state, error: toErrorRecord(error) };
     // The text must not depend on the release of Node, since it becomes part of the state.
     const record = { code: 'internal', message: `applying '${entry.kind}' failed: a bug of Parley`, retryable: false };
@@ -129,13 +151,16 @@ function handle(
   }
 }
 
-/** Remembers what a command came to, for as long as it may be asked again. */
+/** Remembers what a command came to, for as long as it may be asked again. Old ones leave many at a time. */
 function withCommand(state: LedgerState, id: string, result: CommandResult): LedgerState {
+  const next = putRecord(state, 'commands', id, result);
+  if (result.index % commandsPrunePeriod !== 0) return next;
   const keptFromMs = state.timeMs - commandIdKeptMs;
-  const kept = Object.entries(state.commands).filter(([, each]) => each.atMs >= keptFromMs);
-  if (kept.length >= commandsKeptMax) {
-    kept.sort(([, a], [, b]) => a.index - b.index);
-    kept.splice(0, kept.length - commandsKeptMax + 1);
-  }
-  return { ...state, commands: { ...Object.fromEntries(kept), [id]: result } };
+  const old = Object.entries(next.commands).sort(([, a], [, b]) => b.index - a.index);
+  const leaving = old.filter(([, each], place) => place >= commandsKeptMax || each.atMs < keptFromMs);
+  return dropRecords(
+    next,
+    'commands',
+    leaving.map(([key]) => key),
+  );
 }

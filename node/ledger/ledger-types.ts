@@ -3,7 +3,7 @@
 
 import type { Configuration, RaftEntry } from '../../protocols/consensus-record.ts';
 import type { JoinContact } from '../../protocols/join.ts';
-import type { EntryDraft, LedgerEntry } from '../../protocols/ledger-entries.ts';
+import type { EntryDraft } from '../../protocols/ledger-entries.ts';
 import type { CommandResult, LedgerState } from '../../protocols/ledger-state.ts';
 import type { BlobStore, Clock, KeyValueStore, Logger, Mesh, Startable } from '../interfaces.ts';
 
@@ -61,8 +61,8 @@ export interface ProposeResult {
   readonly state: LedgerState;
 }
 
-/** Called after the start and after each applied entry; `entry` is undefined at the start and for configuration entries, unknown kinds and restored snapshots. */
-export type AppliedListener = (state: LedgerState, entry: LedgerEntry | undefined) => void;
+/** Called after the start, and after each batch of entries or snapshot with the state that it led to. */
+export type AppliedListener = (state: LedgerState) => void;
 
 /** The members as the mesh needs them (structurally node/mesh's MeshMembers). */
 export interface MeshMembersView {

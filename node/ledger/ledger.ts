@@ -75,7 +75,7 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
         stopsAtLevel: init.source === 'consensus',
         onResult: proposals.applied,
         // What is replayed while opening was told of before; those who watch start with the whole.
-        onApplied: (state, entry) => running !== undefined && listeners.tell(state, entry),
+        onApplied: (state) => running !== undefined && listeners.tell(state),
         onSaved: () => {
           prune(snapshots, log, replica.state().index).catch((error) => {
             logger.warn({ error: String(error) }, 'old ledger entries could not be removed');
@@ -162,7 +162,7 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
         if (running !== undefined) return;
         running = await open();
         begin(running);
-        listeners.tell(state(), undefined);
+        listeners.tell(state());
       },
       async stop() {
         const stopping = running;

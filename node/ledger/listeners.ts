@@ -1,4 +1,4 @@
-// Owns who watches the ledger: listeners are told of every applied entry, in order, and none can hurt the ledger.
+// Owns who watches the ledger: listeners are told of new states, in order, and none can hurt the ledger.
 
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import type { Logger } from '../interfaces.ts';
@@ -21,10 +21,10 @@ export function createListeners(logger: Logger): Listeners {
       listeners.add(own);
       return () => listeners.delete(own);
     },
-    tell(state, entry) {
+    tell(state) {
       for (const { call } of [...listeners]) {
         try {
-          call(state, entry);
+          call(state);
         } catch (error) {
           logger.error({ index: state.index, error: String(error) }, 'a listener of the ledger failed');
         }

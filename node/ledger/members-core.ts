@@ -8,6 +8,7 @@ import { invitesMax, membersMax } from '../../protocols/limits.ts';
 import type { Role } from '../../protocols/primitives.ts';
 import { addNotice } from './notices-core.ts';
 import { type Handler, memberOf, refusal } from './state-core.ts';
+import { dropRecords, putRecord } from './tables-core.ts';
 
 /** Most voters of a fleet (design §5). */
 const votersMax = 7;
@@ -70,8 +71,7 @@ export const inviteOpened: Handler<'invite-opened'> = (state, body) => {
     throw refusal('too-many-invites', `${open.length} invites are open: the limit is ${invitesMax}`, undefined, true);
   }
   const invite: Invite = { name: body.name, site: body.site, roles, expiresAtMs: body.expiresAtMs, usedBy: null };
-  const invites = { ...withoutOldInvites(state), [body.secretHash]: invite };
-  return { state: { ...state, invites } };
+  return { state: putRecord(withoutOldInvites(state), 'invites', body.secretHash, invite) };
 };
 
 export function isOpenInvite(state: LedgerState, invite: Invite): boolean {
@@ -79,14 +79,17 @@ export function isOpenInvite(state: LedgerState, invite: Invite): boolean {
 }
 
 /** Used and expired invites are kept to say why they are refused; the longest expired leave. */
-function withoutOldInvites(state: LedgerState): Record<string, Invite> {
+function withoutOldInvites(state: LedgerState): LedgerState {
   const entries = Object.entries(state.invites);
-  if (entries.length < 2 * invitesMax) return state.invites;
+  if (entries.length < 2 * invitesMax) return state;
   const closed = entries.filter(([, invite]) => !isOpenInvite(state, invite));
   closed.sort(([a, left], [b, right]) => left.expiresAtMs - right.expiresAtMs || (a < b ? -1 : 1));
-  const invites = { ...state.invites };
-  for (const [hash] of closed.slice(0, entries.length - 2 * invitesMax + 1)) delete invites[hash];
-  return invites;
+  const leaving = closed.slice(0, entries.length - 2 * invitesMax + 1);
+  return dropRecords(
+    state,
+    'invites',
+    leaving.map(([hash]) => hash),
+  );
 }
 
 export const memberJoined: Handler<'member-joined'> = (state, body) => {
@@ -122,9 +125,8 @@ export const memberJoined: Handler<'member-joined'> = (state, body) => {
     facts,
   );
   const next: LedgerState = {
-    ...putMember(state, joined),
+    ...putRecord(putMember(state, joined), 'invites', secretHash, { ...invite, usedBy: facts.peer }),
     nextRaftId: state.nextRaftId + (votes ? 1 : 0),
-    invites: { ...state.invites, [secretHash]: { ...invite, usedBy: facts.peer } },
   };
   return { state: addNotice(next, 'info', null, `${invite.name} joined at site ${invite.site}`) };
 };
@@ -150,7 +152,7 @@ function checkRoom(state: LedgerState, roles: readonly Role[]): void {
 }
 
 function putMember(state: LedgerState, member: Member): LedgerState {
-  return { ...state, members: { ...state.members, [member.peer]: member } };
+  return putRecord(state, 'members', member.peer, member);
 }
 
 /** A member with the facts that it tells about itself; a builder key counts only with that role. */

@@ -16,6 +16,7 @@ import {
   refusal,
   taskOf,
 } from './state-core.ts';
+import { putRecord } from './tables-core.ts';
 import { ended, reason, settle } from './tasks-core.ts';
 
 type Ended = NonNullable<EntryBody<'device-reported'>['ended']>;
@@ -59,7 +60,7 @@ export const orderGiven: Handler<'order-given'> = (state, body, meta) => {
     closure,
     manifest,
   };
-  const ordered = putTasks({ ...superseded, orders: { ...superseded.orders, [host]: order } }, running);
+  const ordered = putTasks(putRecord(superseded, 'orders', host, order), running);
   const parent = taskOf(ordered, task.id);
   const isLast = childrenOf(ordered, parent).every((each) => each.status !== 'pending');
   return { state: isLast ? putTasks(ordered, { ...parent, stage: 'switch' }) : ordered, task: running.id };
@@ -81,7 +82,7 @@ export const orderCancelled: Handler<'order-cancelled'> = (state, body) => {
   if (order.outcome !== null)
     throw refusal('order-ended', `order ${body.order} of '${body.host}' has ended: ${order.outcome}`);
   if (order.cancelled) return { state };
-  return { state: { ...state, orders: { ...state.orders, [body.host]: { ...order, cancelled: true } } } };
+  return { state: putRecord(state, 'orders', body.host, { ...order, cancelled: true }) };
 };
 
 export const deviceReported: Handler<'device-reported'> = (state, body) => {
@@ -97,7 +98,7 @@ export const deviceReported: Handler<'device-reported'> = (state, body) => {
     reportedAtMs: state.timeMs,
     ran: before?.ran ?? [],
   };
-  const reported = { ...state, devices: { ...state.devices, [name]: device } };
+  const reported = putRecord(state, 'devices', name, device);
   return { state: body.ended === undefined ? reported : endOrder(reported, name, body.ended) };
 };
 
@@ -116,7 +117,7 @@ function endOrder(state: LedgerState, host: string, report: Ended): LedgerState 
   let next = state;
   if (order !== undefined && isNewest && isTruth(order.outcome, report.outcome)) {
     const closed = { ...order, outcome: report.outcome, reason: report.reason };
-    next = { ...next, orders: { ...next.orders, [host]: closed } };
+    next = putRecord(next, 'orders', host, closed);
   }
   if (child !== undefined && isTruth(child.outcome, report.outcome)) next = endChild(next, child, host, report);
   else if (!isNewest || next === state) return next;
@@ -177,11 +178,11 @@ function recordOutcome(
   const plan = order?.plan ?? parent?.plan ?? null;
   const outcome = isNewest ? report.outcome : device.outcome;
   if (report.outcome !== 'succeeded' || closure === null || manifest === null || plan === null) {
-    return { ...state, devices: { ...state.devices, [host]: { ...device, outcome } } };
+    return putRecord(state, 'devices', host, { ...device, outcome });
   }
   const revision = order?.revision ?? child?.revision ?? null;
   const entry = { closure, manifest, plan, revision, order: report.order, atMs: state.timeMs };
   const older = device.ran.filter((each) => each.closure !== closure);
   const ran = [entry, ...older].slice(0, ranClosuresMax);
-  return { ...state, devices: { ...state.devices, [host]: { ...device, outcome, ran } } };
+  return putRecord(state, 'devices', host, { ...device, outcome, ran });
 }

@@ -32,6 +32,7 @@ import {
   refusal,
   taskOf,
 } from './state-core.ts';
+import { dropRecords, putRecord } from './tables-core.ts';
 import { ended, endTask, numberOf, reason, settle, startTask } from './tasks-core.ts';
 
 export const planMade: Handler<'plan-made'> = (state, body) => {
@@ -119,23 +120,24 @@ function putDevices(
 
 /** Stores a plan; the oldest ones whose task has ended leave. */
 function putPlan(state: LedgerState, hash: string, plan: PlanRecord): LedgerState {
-  const plans = { ...state.plans, [hash]: plan };
-  const entries = Object.entries(plans);
+  const next = putRecord(state, 'plans', hash, plan);
+  const entries = Object.entries(next.plans);
   let bytes = entries.reduce((sum, [, each]) => sum + planBytes(each), 0);
   let count = entries.length;
-  if (count <= plansKeptMax && bytes <= plansBytesKeptMax) return { ...state, plans };
+  if (count <= plansKeptMax && bytes <= plansBytesKeptMax) return next;
   const isInUse = (each: PlanRecord) => each === plan || isOpen(state.tasks[each.task] ?? { status: 'failed' });
   const leaving = entries.filter(([, each]) => !isInUse(each));
   leaving.sort(
     ([a, left], [b, right]) => numberOf({ id: left.task }) - numberOf({ id: right.task }) || (a < b ? -1 : 1),
   );
+  const gone: string[] = [];
   for (const [old, each] of leaving) {
     if (count <= plansKeptMax && bytes <= plansBytesKeptMax) break;
-    delete plans[old];
+    gone.push(old);
     count -= 1;
     bytes -= planBytes(each);
   }
-  return { ...state, plans };
+  return dropRecords(next, 'plans', gone);
 }
 
 function planBytes(plan: PlanRecord): number {
@@ -159,7 +161,7 @@ export const approvalGiven: Handler<'approval-given'> = (state, body, meta) => {
   const decision = { actor: meta.actor, verdict: body.verdict, reason: body.reason ?? null, atMs: state.timeMs };
   const isApproved = body.verdict === 'approve';
   const decided = { ...plan, approved: isApproved, rejected: !isApproved, approvals: [...plan.approvals, decision] };
-  const next = { ...state, plans: { ...state.plans, [body.plan]: decided } };
+  const next = putRecord(state, 'plans', body.plan, decided);
   const because = body.reason === undefined || body.reason === '' ? '' : `: ${body.reason}`;
   if (!isApproved) {
     const why = reason('person', `rejected by ${meta.actor}${because}`);

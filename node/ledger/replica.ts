@@ -6,7 +6,7 @@ import { entryChainHash } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import { type CommandResult, type LedgerState, ledgerLevelMax } from '../../protocols/ledger-state.ts';
 import type { Logger } from '../interfaces.ts';
-import { applyEntry } from './ledger-core.ts';
+import { applyNext, beginBatch } from './ledger-core.ts';
 import type { AppliedListener, CommittedEntry, LedgerSnapshot } from './ledger-types.ts';
 import { type SnapshotStore, snapshotOf, stateOf } from './snapshots.ts';
 
@@ -52,16 +52,11 @@ export function createReplica(init: {
         hint: 'Compare the logs of the voters: one of them is damaged or forged.',
       });
     }
-    const applied = applyEntry(state, entry);
-    if (init.stopsAtLevel && applied.state.level > ledgerLevelMax) {
-      const text = `the ledger rises to level ${applied.state.level} at entry ${entry.index}: this release knows ${ledgerLevelMax}`;
-      throw new ParleyError('level-unsupported', text, { hint: 'Update Parley on this peer.' });
-    }
+    const applied = applyNext(state, entry, init.stopsAtLevel ? ledgerLevelMax : Number.POSITIVE_INFINITY);
     state = applied.state;
     bytesSince += entry.data.byteLength;
     if (applied.bug !== undefined) logger.error({ index: entry.index, error: applied.bug }, 'applying an entry failed');
     init.onResult(entry, applied.result);
-    init.onApplied(state, applied.entry);
   }
 
   function saveIfDue(): void {
@@ -86,7 +81,13 @@ export function createReplica(init: {
   const api: Replica = {
     state: () => state,
     apply(entries) {
-      for (const entry of entries) applyOne(entry);
+      const before = state.index;
+      beginBatch();
+      try {
+        for (const entry of entries) applyOne(entry);
+      } finally {
+        if (state.index > before) init.onApplied(state);
+      }
       saveIfDue();
     },
     async restore(snapshot) {
@@ -103,11 +104,11 @@ export function createReplica(init: {
       await saving?.catch(() => undefined);
       await store(snapshot);
       state = next;
-      init.onApplied(state, undefined);
+      init.onApplied(state);
     },
     async save() {
       while (saving !== undefined) await saving.catch(() => undefined);
-      saving = Promise.resolve(snapshotOf(state)).then(store);
+      saving = snapshotOf(state).then(store);
       try {
         return await saving;
       } finally {

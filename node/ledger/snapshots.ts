@@ -1,6 +1,7 @@
 // Owns the ledger's snapshots on disk: the two newest, each in parts with a sealed head and written as one synced batch, so
 // that a damaged one is noticed and the older one serves instead.
 
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { decode, encode, sha256Hex } from '../../protocols/codec.ts';
 import { sealOf, snapshotPartBytesMax } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
@@ -9,6 +10,7 @@ import { type LedgerState, snapshotBytesMax } from '../../protocols/ledger-state
 import type { KeyValueStore, Logger, StoreOperation } from '../interfaces.ts';
 import { decodeState } from './genesis-core.ts';
 import type { LedgerSnapshot } from './ledger-types.ts';
+import { encodeState } from './state-encoding-core.ts';
 
 const snapshotsKept = 2;
 const prefix = 'snapshot/';
@@ -79,14 +81,18 @@ export function createSnapshotStore(store: KeyValueStore, logger: Logger): Snaps
   };
 }
 
-/** The snapshot of a state. @throws ParleyError `too-large`: a bug, since every table of the state has a limit. */
-export function snapshotOf(state: LedgerState): LedgerSnapshot {
-  const data = encode(state);
+/** The snapshot of a state, made beside the event loop's other work. @throws ParleyError `too-large`: a bug, since every table has a limit. */
+export async function snapshotOf(state: LedgerState): Promise<LedgerSnapshot> {
+  const steps = encodeState(state);
+  let step = steps.next();
+  while (!step.done) {
+    await nextTurn();
+    step = steps.next();
+  }
+  const data = step.value;
   if (data.byteLength > snapshotBytesMax) {
-    throw new ParleyError(
-      'too-large',
-      `the ledger's state has ${data.byteLength} bytes: the limit is ${snapshotBytesMax}`,
-    );
+    const text = `the ledger's state has ${data.byteLength} bytes: the limit is ${snapshotBytesMax}`;
+    throw new ParleyError('too-large', text);
   }
   return { index: state.index, term: state.term, chainHash: state.chainHash, data };
 }

@@ -1,11 +1,12 @@
-// Owns how the core changes a state: a state that was handed out never changes, so each change makes new records and
-// maps for what it touches and shares the rest. Refusals are thrown and recorded by the caller.
+// Owns what the core's handlers share: refusals, which are thrown and recorded by the caller, and reading and making tasks.
+// Records never change: a change makes a new one and puts it into its table (tables-core.ts).
 
 import { ParleyError } from '../../protocols/errors.ts';
 import type { EntryBody, EntryKind } from '../../protocols/ledger-entries.ts';
 import { isOpen } from '../../protocols/ledger-rules.ts';
 import type { LedgerState, Member, Task } from '../../protocols/ledger-state.ts';
 import { textCharactersMax } from '../../protocols/limits.ts';
+import { putRecord } from './tables-core.ts';
 
 /** What an entry says besides its body. Its time is the state's `timeMs` by the time a handler sees it. */
 export interface EntryMeta {
@@ -73,9 +74,9 @@ export function childrenOf(state: LedgerState, task: Task): Task[] {
 
 /** Stores new or changed tasks. */
 export function putTasks(state: LedgerState, ...changed: readonly Task[]): LedgerState {
-  const tasks = { ...state.tasks };
-  for (const task of changed) tasks[task.id] = task;
-  return { ...state, tasks };
+  let next = state;
+  for (const task of changed) next = putRecord(next, 'tasks', task.id, task);
+  return next;
 }
 
 /** Adds children that the parent does not list yet. */

@@ -13,6 +13,7 @@ import {
   refusal,
   taskOf,
 } from './state-core.ts';
+import { dropRecords, putRecord } from './tables-core.ts';
 import { ended, endTask, reason, settle } from './tasks-core.ts';
 
 /**
@@ -42,7 +43,7 @@ export const taskFinished: Handler<'task-finished'> = (state, body) => {
   let next = putTasks(state, ended(state, task, body.outcome, why));
   if (current !== undefined) {
     const closed = { ...current, outcome: body.outcome, reason: body.reason };
-    next = { ...next, orders: { ...next.orders, [current.host]: closed } };
+    next = putRecord(next, 'orders', current.host, closed);
   }
   return { state: settle(next, task.parent), task: task.id };
 };
@@ -145,10 +146,8 @@ function reopen(state: LedgerState, task: Task): LedgerState {
   if (task.type === 'build') {
     // Hosts that failed alone have a stand-in for the build they never got; the next attempt gives them a real one.
     const standIns = new Set(failed.map((child) => child.id));
-    const tasks = { ...state.tasks };
-    for (const id of standIns) delete tasks[id];
     const kept = task.children.filter((id) => !standIns.has(id));
-    return putTasks({ ...state, tasks }, { ...again, children: kept });
+    return putTasks(dropRecords(state, 'tasks', standIns), { ...again, children: kept });
   }
   const pending = failed.map(
     (child): Task => ({

@@ -22,6 +22,7 @@ import {
   putTasks,
   refusal,
 } from './state-core.ts';
+import { dropRecords } from './tables-core.ts';
 
 /** Starts a task without a parent. @throws ParleyError `too-many-tasks` (retryable). */
 export function startTask(
@@ -155,16 +156,16 @@ function withoutOldTasks(state: LedgerState): LedgerState {
   if (count <= tasksKeptMax && bytes <= tasksBytesKeptMax) return state;
   const leaving = roots.filter((task) => !isOpen(task)).sort((a, b) => numberOf(a) - numberOf(b));
   leaving.pop();
-  const tasks = { ...state.tasks };
+  const dropped: string[] = [];
   for (const task of leaving) {
     if (count <= tasksKeptMax && bytes <= tasksBytesKeptMax) break;
     for (const gone of [task, ...childrenOf(state, task)]) {
       bytes -= taskBytes(gone);
-      delete tasks[gone.id];
+      dropped.push(gone.id);
     }
     count -= 1;
   }
-  return { ...state, tasks };
+  return dropRecords(state, 'tasks', dropped);
 }
 
 export function numberOf(task: Pick<Task, 'id'>): number {

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { decodeState } from '../../node/ledger/genesis-core.ts';
-import { applyEntry } from '../../node/ledger/ledger-core.ts';
+import { applyEntry, applyNext, beginBatch } from '../../node/ledger/ledger-core.ts';
+import { encodeState } from '../../node/ledger/state-encoding-core.ts';
 import { check, encode, hashOf } from '../../protocols/codec.ts';
 import type { EntryBody, EntryKind } from '../../protocols/ledger-entries.ts';
 import { entryBodySchemas } from '../../protocols/ledger-entries.ts';
@@ -236,6 +237,14 @@ function checkInvariants(state: LedgerState): void {
   }
 }
 
+function encodeWhole(state: LedgerState): Uint8Array {
+  const steps = encodeState(state);
+  for (;;) {
+    const step = steps.next();
+    if (step.done) return step.value;
+  }
+}
+
 function runSeed(seed: number): { readonly accepted: number; readonly ended: number } {
   const random = seededRandom(seed);
   const script = createLedgerScript();
@@ -253,7 +262,10 @@ function runSeed(seed: number): { readonly accepted: number; readonly ended: num
     const result = script.apply(kind, body as never, { actor, afterMs: Math.floor(random() * 5_000), ...commandId });
     if (result.error === null) accepted += 1;
     checkInvariants(script.state());
-    if (step % 50 === 0) check(ledgerStateSchema, script.state(), 'state');
+    if (step % 50 === 0) {
+      check(ledgerStateSchema, script.state(), 'state');
+      assert.deepEqual(encodeWhole(script.state()), encode(script.state()));
+    }
     if (step === steps / 2) middle = encode(script.state());
   }
   replay(script, middle ?? assert.fail());
@@ -270,6 +282,12 @@ function replay(script: LedgerScript, middle: Uint8Array): void {
     for (const entry of script.entries) if (entry.index > state.index) state = applyEntry(state, entry).state;
     assert.equal(hashOf(state), last, `replay from ${start.index} gives the same state`);
   }
+  const before = hashOf(script.genesis.state);
+  let batched = script.genesis.state;
+  beginBatch();
+  for (const entry of script.entries) batched = applyNext(batched, entry, 1).state;
+  assert.equal(hashOf(batched), last, 'one batch gives the same state');
+  assert.equal(hashOf(script.genesis.state), before, 'a batch leaves the state that it began with alone');
 }
 
 test('applyEntry() keeps its invariants and is deterministic for random entries', (t) => {

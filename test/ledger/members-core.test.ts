@@ -134,7 +134,10 @@ test('applyEntry() applies a command id once and forgets it after seven days of 
   assert.equal(refused.error?.code, 'invite-exists');
   assert.deepEqual(script.apply('draft-discarded', {}, { commandId: 'command-2' }), refused);
   script.apply('draft-discarded', {}, { commandId: 'command-3', afterMs: commandIdKeptMs + 60_000 });
-  assert.deepEqual(Object.keys(script.state().commands), ['command-3']);
+  for (let number = 0; number < 64; number += 1)
+    script.apply('draft-discarded', {}, { commandId: `command-4-${number}` });
+  const ids = Object.keys(script.state().commands);
+  assert.ok(!ids.includes('command-1') && !ids.includes('command-2') && ids.includes('command-3'));
 });
 
 test('applyEntry() skips unknown kinds, empty entries and what nobody can read', () => {
