@@ -7,6 +7,7 @@ import { createServer } from 'node:net';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { createContainedMachine } from '../../node/host/index.ts';
+import type { ProcessRunner } from '../../node/interfaces.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import { becomeCurrent, makeWorkshop, runner, switchProgram, type Workshop } from './toplevels.ts';
 
@@ -17,9 +18,9 @@ async function makeMachine(t: TestContext) {
   return { workshop, machine };
 }
 
-function openMachine(workshop: Workshop, switchTimeoutMs = 60_000) {
+function openMachine(workshop: Workshop, switchTimeoutMs = 60_000, programs: ProcessRunner = runner) {
   const { storeRoot, rootFolder, nix } = workshop;
-  return createContainedMachine({ storeRoot, rootFolder, switchTimeoutMs })({ runner, nix });
+  return createContainedMachine({ storeRoot, rootFolder, switchTimeoutMs })({ runner: programs, nix });
 }
 
 test('switchToConfiguration() runs the toplevel with the device as its root and gives status and lines', async (t) => {
@@ -38,8 +39,20 @@ test('switchToConfiguration() runs the toplevel with the device as its root and 
   assert.match(again.output, /action boot check 1/);
 });
 
+/** Where something is mounted in a container; all else would be the operator's. */
+const ownMounts = '^(/|/nix/store|/run|/var|/etc|/tmp|/proc|/dev/(null|zero|random|urandom))$';
+
+/** Runs programs with a descriptor that is open on a file of the machine, as a careless parent process would. */
+const careless: ProcessRunner = {
+  run({ program, arguments: words, ...request }) {
+    const script = 'exec 9</etc/passwd; exec "$@"';
+    return runner.run({ ...request, program: '/bin/sh', arguments: ['-c', script, 'careless', program, ...words] });
+  },
+};
+
 test('switchToConfiguration() keeps a hostile program from everything but its own folders', async (t) => {
-  const { workshop, machine } = await makeMachine(t);
+  const { workshop } = await makeMachine(t);
+  const machine = openMachine(workshop, 60_000, careless);
   const outside = path.join(workshop.folder, 'outside');
   await writeFile(outside, 'untouched', { mode: 0o666 });
   const server = createServer((socket) => socket.end('reached'));
@@ -77,7 +90,11 @@ test('switchToConfiguration() keeps a hostile program from everything but its ow
         '$b grep -E "^Cap(Inh|Prm|Eff|Bnd|Amb):" /proc/self/status | $b grep -vq 0000000000000000',
       ),
       attempt('new-privileges', '$b grep -q "NoNewPrivs:.0" /proc/self/status'),
-      attempt('descriptors', '$b readlink /proc/$$/fd/* | $b grep -Ev "^(/dev/null|pipe:.*|socket:.*|/nix/store/.*)$"'),
+      attempt('descriptors', `$b find /proc/$$/fd -type l -exec $b readlink {} ";" | $b grep passwd`),
+      attempt('foreign-mounts', `$b cut -d " " -f 2 /proc/mounts | $b grep -Ev "${ownMounts}"`),
+      attempt('foreign-files', '$b ls -A / | $b grep -Ev "^(busybox|dev|etc|nix|proc|run|tmp|var)$"'),
+      attempt('writable-store', '$b grep " /nix/store " /proc/mounts | $b grep -v " ro,"'),
+      attempt('own-namespace', '$b unshare -U $b true'),
       'echo mine > /var/mine && echo finished',
     ),
   );
