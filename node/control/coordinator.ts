@@ -138,11 +138,6 @@ export function createCoordinator(components: CoordinatorComponents): Coordinato
     }
     for (const key of current.failures.keys()) if (!due.has(key)) current.failures.delete(key);
     for (const key of current.doneAtMs.keys()) if (!due.has(key)) current.doneAtMs.delete(key);
-    const { tasks } = ledger.state();
-    for (const id of current.progress.keys()) {
-      const task = tasks[id];
-      if (task === undefined || !isOpen(task)) current.progress.delete(id);
-    }
   }
 
   function startWhereDue(current: Reign, action: Action): void {
@@ -155,8 +150,9 @@ export function createCoordinator(components: CoordinatorComponents): Coordinato
     if (action.kind === 'build' && same.some(({ action: other }) => isSameBuild(other, action))) return;
     const abort = new AbortController();
     // The work must not run before it is in the table that keeps it from being started twice.
+    const reported = new Set<string>();
     const ended = Promise.resolve()
-      .then(() => carryOut(action, contextOf(current, abort.signal)))
+      .then(() => carryOut(action, contextOf(current, abort.signal, reported)))
       .then(
         () => {
           current.failures.delete(action.key);
@@ -166,19 +162,21 @@ export function createCoordinator(components: CoordinatorComponents): Coordinato
       )
       .then(() => {
         current.running.delete(action.key);
+        for (const task of reported) current.progress.delete(task);
         changed();
         wake();
       });
     current.running.set(action.key, { action, abort, ended });
   }
 
-  function contextOf(current: Reign, signal: AbortSignal): JobContext {
+  function contextOf(current: Reign, signal: AbortSignal, reported: Set<string>): JobContext {
     return {
       components,
       catalogue,
       isOnline,
       signal,
       report(task, progress) {
+        reported.add(task);
         current.progress.set(task, progress);
         changed();
       },
