@@ -129,10 +129,13 @@ export class MemoryNetwork {
     const back = new Pipe();
     this.#connections.push({ a: from, b: to, pipes: [there, back] });
     const remote = this.#stream(from, back, there);
-    found.handler(remote).catch((error: unknown) => {
-      this.errors.push(error);
-      remote.abort(new Error('handler failed'));
-    });
+    found.handler(remote).then(
+      () => remote.close(),
+      (error: unknown) => {
+        this.errors.push(error);
+        remote.abort(new Error('handler failed'));
+      },
+    );
     return this.#stream(to, there, back);
   }
 

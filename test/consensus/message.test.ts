@@ -1,0 +1,127 @@
+// Frames from other voters: what the schemas take, and that no bytes at all harm a running voter.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { decode, encode } from '../../protocols/codec.ts';
+import { consensusFrameSchema, consensusProtocol, snapshotProtocol } from '../../protocols/consensus-message.ts';
+import { ParleyError } from '../../protocols/errors.ts';
+import { Fleet, genesisHash, noLearners, peerName } from './fleet.ts';
+import { createRandom } from './simulator.ts';
+
+const take = (message: object): unknown =>
+  decode(consensusFrameSchema, encode({ version: 1, messages: [message] }), 1024 * 1024).messages[0];
+const head = { from: 1, to: 2, term: 3 };
+const entry = { index: 5, term: 3, type: 'normal', data: new Uint8Array(3) };
+
+test('consensusFrameSchema fills in what is absent', () => {
+  assert.deepEqual(take({ type: 'heartbeat', ...head }), {
+    type: 'heartbeat',
+    ...head,
+    index: 0,
+    logTerm: 0,
+    commit: 0,
+    reject: false,
+    rejectHint: 0,
+    context: '',
+    entries: [],
+  });
+});
+
+test('consensusFrameSchema refuses messages that no voter sends', () => {
+  const bad = [
+    { type: 'propose', ...head },
+    { type: 'storage-append-response', ...head },
+    { type: 'append', ...head, term: 0 },
+    { type: 'read-index', ...head },
+    { type: 'append', ...head, from: 0 },
+    { type: 'append', ...head, index: -1 },
+    { type: 'append', ...head, index: 1.5 },
+    { type: 'append', ...head, term: 2 ** 50 },
+    { type: 'vote', ...head, index: 4, entries: [entry] },
+    { type: 'append', ...head, index: 3, logTerm: 3, entries: [entry] },
+    { type: 'append', ...head, index: 4, logTerm: 4, entries: [entry] },
+    { type: 'append', ...head, index: 4, logTerm: 2, entries: [{ ...entry, term: 4 }] },
+    { type: 'append', ...head, index: 4, logTerm: 2, entries: [{ ...entry, data: new Uint8Array(70_000) }] },
+    { type: 'heartbeat', ...head, context: 'x'.repeat(65) },
+  ];
+  for (const message of bad) assert.throws(() => take(message), ParleyError, JSON.stringify(message));
+  take({ type: 'append', ...head, index: 4, logTerm: 2, entries: [entry, { ...entry, index: 6 }] });
+});
+
+test('no frame of a member harms a voter, well-formed or not', async () => {
+  const seed = Number(process.env.PARLEY_SEED ?? Math.floor(Math.random() * 2 ** 31));
+  console.log(`seed ${seed}`);
+  const random = createRandom(seed);
+  const fleet = new Fleet({ voters: 1, others: 1 });
+  const voter = fleet.voter(1);
+  await fleet.bootstrap(voter);
+  await voter.consensus.start();
+  await fleet.leader([1]);
+  const member = fleet.network.mesh(peerName(2));
+  const signal = AbortSignal.timeout(20_000);
+  for (let round = 0; round < 300; round += 1) {
+    const protocol = random(4) === 0 ? snapshotProtocol : consensusProtocol;
+    const stream = await member.open(peerName(1), protocol, { signal });
+    await stream
+      .send(protocol === snapshotProtocol ? randomHeader(random) : randomFrame(random))
+      .catch(() => undefined);
+    if (random(2) === 0)
+      await stream.send(Uint8Array.from({ length: random(40) }, () => random(256))).catch(() => undefined);
+    await stream.close();
+    await stream.receive({ signal }).catch(() => undefined);
+  }
+  // A member outside the configuration has no vote; whatever it said, this fleet of one goes on.
+  await fleet.leader([1]);
+  await fleet.propose(voter, 'alive');
+  assert.equal(voter.consensus.status().failure, undefined);
+  await fleet.stop();
+});
+
+const types = [
+  'append',
+  'append-response',
+  'vote',
+  'vote-response',
+  'pre-vote',
+  'pre-vote-response',
+  'heartbeat',
+  'heartbeat-response',
+  'timeout-now',
+  'read-index',
+  'read-index-response',
+];
+
+function randomFrame(random: (below: number) => number): Uint8Array {
+  const small = (): number => random(12);
+  const type = types[random(types.length)];
+  const index = small();
+  const term = type === 'read-index' ? 0 : 1 + random(4);
+  const logTerm = random(4);
+  const entries = Array.from({ length: type === 'append' ? random(4) : 0 }, (_, position) => ({
+    index: index + 1 + position,
+    term: Math.min(logTerm + position, term),
+    type: random(3) === 0 ? 'configuration' : 'normal',
+    data: Uint8Array.from({ length: random(20) }, () => random(256)),
+  }));
+  const fields = { index, logTerm, commit: small(), rejectHint: small(), reject: random(2) === 0 };
+  const message = { type, from: 2, to: 1, term, ...fields, context: ['', 'transfer', '3', 'x'][random(4)], entries };
+  return flipped(encode({ version: 1, messages: [message] }), random);
+}
+
+function randomHeader(random: (below: number) => number): Uint8Array {
+  const configuration = { voters: [1 + random(3)], ...noLearners };
+  const snapshot = { index: random(20), term: 1 + random(3), chainHash: genesisHash, configuration };
+  const sizes = { bodyBytes: random(60), bodyHash: genesisHash };
+  return flipped(encode({ version: 1, from: 2, to: 1, term: 1 + random(4), snapshot, ...sizes }), random);
+}
+
+/** Half of the time some bits are wrong. */
+function flipped(bytes: Uint8Array, random: (below: number) => number): Uint8Array {
+  if (random(2) === 0) return bytes;
+  const copy = bytes.slice(0, random(5) === 0 ? random(bytes.byteLength) : bytes.byteLength);
+  for (let count = random(4); count > 0 && copy.byteLength > 0; count -= 1) {
+    const at = random(copy.byteLength);
+    copy[at] = (copy[at] ?? 0) ^ (1 << random(8));
+  }
+  return copy;
+}
