@@ -137,7 +137,7 @@ export function serveEntries(components: EntryServerComponents): () => void {
     }
     sending += 1;
     try {
-      if (prepared === undefined || prepared.index + 1 < next || (await entries(prepared.index + 1, 1)) === undefined) {
+      if (prepared === undefined || prepared.index < next || (await entries(prepared.index + 1, 1)) === undefined) {
         prepared = await snapshotOf(state());
       }
       const { index, term, chainHash, data } = prepared;

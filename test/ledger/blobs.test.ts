@@ -1,3 +1,6 @@
+// Bodies named by hash: fetched from whoever has them, brought to a majority, refused when they are not what they should
+// be, and removed when nothing names them any more.
+
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createBlobSweep, namedBlobs } from '../../node/ledger/blob-keeper.ts';

@@ -1,3 +1,5 @@
+// The rules about deploys, builds, plans, approvals and retries, one entry after another.
+
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { approversOf, mayApprove } from '../../protocols/ledger-rules.ts';

@@ -1,3 +1,5 @@
+// Members that follow voters: catching up, changing over, starting again, a full disk, and voters that lie.
+
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { MessageStream } from '../../node/interfaces.ts';

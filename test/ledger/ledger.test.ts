@@ -1,8 +1,10 @@
+// One peer's replica: proposing, applying, snapshots, restarts and what others may ask of it.
+
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { encode } from '../../protocols/codec.ts';
 import { entryChainHash } from '../../protocols/consensus-record.ts';
-import { encodeEntry } from '../../protocols/ledger-entries.ts';
+import { decodeEntry, encodeEntry } from '../../protocols/ledger-entries.ts';
 import { createLedgerFleet, diskFull, type LedgerPeer, patient } from '../helpers/ledger-peers.ts';
 import { createLedgerScript, hash, peerIdOf } from '../helpers/ledger-script.ts';
 import { createManualClock } from '../helpers/manual-clock.ts';
@@ -37,6 +39,8 @@ test('propose() gives entries times that never go back', async (t) => {
   nowMs -= 60_000;
   await fleet.fill(1);
   assert.equal(ledger.state().timeMs, 1_800_000_000_000);
+  const times = fleet.consensus.entries.map(({ data }) => decodeEntry(data)?.timeMs);
+  assert.deepEqual(times, [1_800_000_000_000, 1_800_000_000_000]);
 });
 
 test('propose() refuses entries that are too large or do not fit their schema, before they reach the log', async (t) => {

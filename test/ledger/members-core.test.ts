@@ -1,3 +1,5 @@
+// The rules about the foundation, invites, members, command ids and entries that nobody can read.
+
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { readGenesis } from '../../node/ledger/genesis-core.ts';

@@ -1,3 +1,5 @@
+// The rules about orders, what devices report, aborting, rolling back, and what is kept.
+
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ranClosuresMax } from '../../protocols/ledger-state.ts';

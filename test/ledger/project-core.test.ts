@@ -1,3 +1,5 @@
+// The rules about drafts, commits and updates of inputs.
+
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { commit, createLedgerScript, deployToPlan, hash, revision, stage } from '../helpers/ledger-script.ts';
