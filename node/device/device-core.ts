@@ -119,10 +119,12 @@ export function clip(text: string): string {
 }
 
 function reasonOf(what: string, exitCode: number, output: string): string {
-  const lines = output
+  const all = output
     .split('\n')
     .map((line) => line.trim())
-    .filter(Boolean)
-    .slice(-reasonLines);
+    .filter((line) => line !== '' && line !== activateScriptFailed);
+  // "setting up /etc..." says what was begun, not what went wrong.
+  const telling = all.filter((line) => !line.endsWith('...'));
+  const lines = (telling.length > 0 ? telling : all).slice(-reasonLines);
   return clip(`${what} (status ${exitCode})${lines.length === 0 ? '' : `: ${lines.join(' | ')}`}`);
 }

@@ -5,8 +5,10 @@ import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import type { SlotRecord, Verdict } from '../../protocols/device-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
+import { childTaskId } from '../../protocols/ledger-rules.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import type { Outcome } from '../../protocols/outcome.ts';
+import type { TaskLog } from '../journal/index.ts';
 import { serveConfirmations } from './confirmation.ts';
 import { afterInterruption, clip, isBeforeArming, isOpen, judgeOrder } from './device-core.ts';
 import type { Device, DeviceActivity, DeviceComponents, DeviceInit } from './device-types.ts';
@@ -60,8 +62,13 @@ export function createDevice(init: DeviceInit): (components: DeviceComponents) =
       tell();
     }
 
+    /** The log of this host's part of the task. */
+    function logOf({ task }: SlotRecord): TaskLog {
+      return journal.taskLog(childTaskId(task, init.host));
+    }
+
     function jobFor(record: SlotRecord, withdrawn: AbortSignal): Job {
-      const taskLog = journal.taskLog(record.task);
+      const taskLog = logOf(record);
       let shown = '';
       return {
         ...{ init, components, slot, stopping: stopping.signal },
@@ -139,7 +146,7 @@ export function createDevice(init: DeviceInit): (components: DeviceComponents) =
         await cleanUp(ended);
       } finally {
         withdrawable = undefined;
-        journal.taskLog(record.task).end();
+        logOf(record).end();
         setActivity(null);
       }
     }

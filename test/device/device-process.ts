@@ -19,7 +19,7 @@ const number = Number(numberText);
 const manifest = hashOf(closure);
 const planBytes = encode(planFor(number, closure, manifest));
 const order: Order = {
-  ...{ number, peer: self, host, task: `t${number}/${host}`, plan: sha256Hex(planBytes), closure, manifest },
+  ...{ number, peer: self, host, task: `t${number}`, plan: sha256Hex(planBytes), closure, manifest },
   ...{ revision: null, givenAtMs: 0, cancelled: false, outcome: null, reason: null },
 };
 const state = { ...emptyState(), orders: { [host]: order } };

@@ -6,7 +6,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { Report } from '../../protocols/journal.ts';
 import { becomes } from './doubles.ts';
-import { begin, carryOut, type Run, system } from './world.ts';
+import { begin, carryOut, type Run, self, system } from './world.ts';
 
 const old = system('old');
 const fresh = system('new');
@@ -38,6 +38,24 @@ test('an order is carried out in the order of its states, each reported before i
     report.kind === 'order-step' && report.body.state === 'testing' ? [report.running] : [],
   );
   assert.deepEqual(running, [old]);
+});
+
+test('what a device does and what its systems print goes to the log of its own part of the task', async (t) => {
+  const { world, run } = await begin(t, (made) => {
+    made.behaviours.set(fresh, (at) => {
+      at.print('activating the configuration...');
+      return becomes(fresh)(at);
+    });
+  });
+  await carryOut(world, run);
+  const lines: string[] = [];
+  const signal = AbortSignal.timeout(5_000);
+  for await (const line of run.journal.readLogs({ peer: self, task: 't7/web1', follow: true, signal })) {
+    lines.push(`${line.stream} ${line.text}`);
+  }
+  assert.ok(lines.includes('stdout activating the configuration...'), lines.join('\n'));
+  assert.equal(lines[0], 'parley checking the order');
+  assert.match(lines.at(-1) ?? '', /^parley succeeded/);
 });
 
 test('new failed units make a switch degraded, those of before do not', async (t) => {
@@ -74,7 +92,7 @@ for (const [what, exitCode, output] of [
     const { world, run } = await begin(t, (made) => made.behaviours.set(fresh, becomes(fresh, exitCode, output)));
     const end = await carryOut(world, run);
     assert.equal(end.outcome, 'rolled-back');
-    assert.match(end.reason ?? '', new RegExp(`\\(status ${exitCode}\\).*${output.split('\n')[0]}`));
+    assert.match(end.reason ?? '', new RegExp(`\\(status ${exitCode}\\).*${output.split('\n').at(-1)}`));
     assert.deepEqual(world.calls, ['test new', 'test! old']);
     assert.deepEqual([world.running, world.profile], [old, old]);
     assert.equal((await run.reports()).at(-1)?.running, old);

@@ -20,6 +20,7 @@ export function machineOf(world: World, alive: () => void, traced: <T>(effect: (
       world.calls.push(`${action}${options.skipChecks ? '!' : ''} ${toplevel.slice(44)}`);
       if (action === 'boot') return traced(() => world.onBootDefault(toplevel));
       traced(() => {});
+      world.print = (line) => options.onLine?.(line, 'stdout');
       const behaviour = world.behaviours.get(toplevel) ?? becomes(toplevel);
       const result = await behaviour(world);
       traced(() => {});

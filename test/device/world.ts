@@ -49,6 +49,8 @@ export interface World {
   /** Replaced by tests that want a fetch to wait or fail. */
   onFetch: (signal: AbortSignal) => Promise<void>;
   onBootDefault: (toplevel: string) => SwitchResult;
+  /** Prints a line as the program that runs now. */
+  print: (line: string) => void;
   /** Called before each synced write; may throw. */
   onWrite: () => void;
   state: LedgerState;
@@ -97,6 +99,7 @@ export async function makeWorld(t: TestContext): Promise<World> {
         .map((link) => link.slice(33))
         .sort(),
     onFetch: async () => {},
+    print: () => {},
     onWrite: () => {},
     onBootDefault: () => ({ exitCode: 0, output: '' }),
     state: emptyState(),
@@ -110,7 +113,7 @@ export async function makeWorld(t: TestContext): Promise<World> {
       const plan = hashOf(Buffer.from(bytes).toString('hex'));
       world.plans.set(plan, bytes);
       const order: Order = {
-        ...{ number, peer: self, host, task: `t${number}/${host}`, plan, closure, manifest, revision: null },
+        ...{ number, peer: self, host, task: `t${number}`, plan, closure, manifest, revision: null },
         ...{ givenAtMs: 0, cancelled: false, outcome: null, reason: null, ...changes },
       };
       world.apply({ orders: { [host]: order } });
