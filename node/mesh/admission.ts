@@ -110,6 +110,7 @@ export async function joinFleet({
           peer: peerOfAddress(address),
           messageBytesMax,
           count: () => {},
+          onViolation: () => {},
         });
         return await apply(messages, request, token, attempt);
       } catch (error) {

@@ -84,8 +84,15 @@ export function createHandlers({ clock, logger, traffic, isMember }: HandlersCom
   }
 
   function wrap(stream: Stream, peer: string, messageBytesMax: number): ManagedStream {
-    const count = traffic.counter(isMember(peer) ? peer : strangerName, stream.protocol);
-    return createMessageStream(stream, { peer, messageBytesMax, count });
+    const { protocol } = stream;
+    const count = traffic.counter(isMember(peer) ? peer : strangerName, protocol);
+    const onViolation = (reason: string) => {
+      const total = traffic.violation(isMember(peer) ? peer : strangerName);
+      // Each power of two: whoever breaks the rules all day does not fill the log.
+      if (Number.isInteger(Math.log2(total)))
+        logger.warn({ peer, protocol, reason, total }, 'a stream broke the rules');
+    };
+    return createMessageStream(stream, { peer, messageBytesMax, count, onViolation });
   }
 
   return {

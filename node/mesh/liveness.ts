@@ -197,11 +197,15 @@ async function receiveWithin(
   let cancel = clock.after(timeoutMs, () => {
     cancel = clock.after(graceMs, giveUp);
   });
+  const onAbort = () => silence.abort(signal.reason);
+  signal.addEventListener('abort', onAbort, { once: true });
+  if (signal.aborted) onAbort();
   try {
-    const message = await stream.receive({ signal: AbortSignal.any([silence.signal, signal]) });
+    const message = await stream.receive({ signal: silence.signal });
     if (message === undefined) throw new ParleyError('stream-closed', `'${stream.peer}' ended the liveness stream`);
     return message;
   } finally {
+    signal.removeEventListener('abort', onAbort);
     cancel();
   }
 }

@@ -24,6 +24,8 @@ export interface MessageStreamInit {
   readonly messageBytesMax: number;
   /** Called with payload bytes as they come and go. */
   readonly count: (bytesIn: number, bytesOut: number) => void;
+  /** Called when the other side broke the rules of framing or credit. */
+  readonly onViolation: (reason: string) => void;
 }
 
 /** What the room itself needs beside the public interface. */
@@ -83,6 +85,7 @@ class FramedStream implements ManagedStream {
           for (const frame of reader.read(part)) if (this.#closedError === undefined) this.#take(frame);
         }
       } catch (error) {
+        init.onViolation((error as Error).message);
         this.#reset(error);
       }
     });
