@@ -29,11 +29,16 @@ export function renderPlan(plan: PlanView, task: string, context: CardContext): 
 
 function details(plan: PlanView, context: CardContext): string[] {
   const closures = new Map(plan.closures.map((closure) => [closure.closure, closure]));
-  const known = plan.hosts.filter(({ before }) => before !== null).map(({ closure }) => closure);
+  const known = plan.hosts.filter(isChange).map(({ closure }) => closure);
   return [
     ...hostRows(plan, closures, context),
     ...[...new Set(known)].flatMap((name) => changeLines(closures.get(name), plan, context)),
   ];
+}
+
+/** A host that never reported, or goes again to what it runs, has no list of changes. */
+function isChange(host: PlanView['hosts'][number]): boolean {
+  return host.before !== null && host.before !== host.closure;
 }
 
 function hostRows(plan: PlanView, closures: ReadonlyMap<string, PlannedClosureView>, context: CardContext): string[] {
@@ -62,7 +67,7 @@ function hostRows(plan: PlanView, closures: ReadonlyMap<string, PlannedClosureVi
 /** What changes on the hosts that get this closure instead of another one. */
 function changeLines(closure: PlannedClosureView | undefined, plan: PlanView, context: CardContext): string[] {
   if (closure === undefined || closure.changes.length === 0) return [];
-  const hosts = plan.hosts.filter((host) => host.closure === closure.closure && host.before !== null);
+  const hosts = plan.hosts.filter((host) => host.closure === closure.closure && isChange(host));
   const shownMax = Math.min(changesShownMax, Math.max(2, Math.floor(changesInAllMax / plan.closures.length)));
   const shown = closure.changes.slice(0, shownMax).map((change) => `    ${changeText(change)}`);
   const rest = closure.changes.length - shown.length + closure.changesLeftOut;
@@ -85,12 +90,12 @@ function changeText(change: ClosureChange): string {
   return before === after ? `rebuilt ${name} ${after}`.trimEnd() : `changed ${name} ${before} → ${after}`;
 }
 
+/** Hosts with the same reason share a line. */
 function leftOut(plan: PlanView, context: CardContext): string[] {
   if (plan.leftOut.length === 0) return [];
-  return [
-    '  Left out:',
-    ...plan.leftOut.map(({ host, reason }) => cut(`    ${host}: ${clean(reason)}`, context.columns)),
-  ];
+  const byReason = Map.groupBy(plan.leftOut, ({ reason }) => clean(reason));
+  const lines = [...byReason].map(([reason, hosts]) => `${hosts.map(({ host }) => host).join(', ')}: ${reason}`);
+  return ['  Left out:', ...lines.flatMap((line) => wrap(line, context.columns, 4))];
 }
 
 function verdictLines(plan: PlanView, context: CardContext): string[] {

@@ -10,8 +10,9 @@ const messagesShownMax = 20;
 const messageLinesShownMax = 30;
 const hostsShownMax = 6;
 
-/** One row for each task, as the peer ordered them; children under their parents. */
+/** One row for each task, as the peer ordered them; under it those parts that run, wait or went wrong. */
 export function renderTasks(view: TasksView, context: CardContext): string[] {
+  const shown = view.tasks.filter(({ parent, outcome }) => parent === null || outcome !== 'succeeded');
   if (view.tasks.length === 0) return ["No tasks ('tasks --all' shows those that ended)."];
   return renderTable(
     [
@@ -21,7 +22,7 @@ export function renderTasks(view: TasksView, context: CardContext): string[] {
       { title: 'state', columnsMax: 16 },
       { title: 'detail', columnsMax },
     ],
-    view.tasks.map((task) => [
+    shown.map((task) => [
       { text: task.parent === null ? task.id : `  ${task.id}`, tone: 'strong' },
       { text: whatText(task) },
       { text: task.actor },
@@ -112,8 +113,12 @@ function failedUnits(task: TaskView, context: CardContext): string[] {
 }
 
 function childRows(detail: TaskDetail, context: CardContext): string[] {
-  if (detail.children.length === 0) return [];
-  const rows = detail.children.map((child) => [
+  const isDoneBuild = (child: TaskView) => child.type === 'build' && child.outcome === 'succeeded';
+  const doneBuilds = detail.children.filter(isDoneBuild).length;
+  const builds = doneBuilds === 0 ? [] : [`  ${countText(doneBuilds, 'build')} succeeded`];
+  const others = detail.children.filter((child) => !isDoneBuild(child));
+  if (others.length === 0) return builds;
+  const rows = others.map((child) => [
     { text: child.id, tone: 'strong' as const },
     { text: child.type === 'deploy-device' ? 'switch' : child.type },
     { text: child.host ?? hostsText(child.hosts) },
@@ -127,12 +132,14 @@ function childRows(detail: TaskDetail, context: CardContext): string[] {
     { title: 'state', columnsMax: 15 },
     { title: 'detail', columnsMax },
   ];
-  return renderTable(columns, rows, context.columns - 2, context.paint).map((line) => `  ${line}`);
+  const table = renderTable(columns, rows, context.columns - 2, context.paint).map((line) => `  ${line}`);
+  return [...builds, ...table];
 }
 
 function childDetail(child: TaskView, context: CardContext): string {
-  const units = child.failedUnits.length === 0 ? '' : ` failed units: ${clean(child.failedUnits.join(', '))}`;
-  return (detailText(child, context) + units).trim();
+  const detail = detailText(child, context);
+  const unnamed = child.failedUnits.filter((unit) => !detail.includes(clean(unit)));
+  return unnamed.length === 0 ? detail : `failed units: ${clean(unnamed.join(', '))}; ${detail}`;
 }
 
 function messages(detail: TaskDetail, context: CardContext): string[] {
