@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { createGenesis, type Genesis } from '../../node/ledger/genesis-core.ts';
 import type { CommittedEntry } from '../../node/ledger/index.ts';
 import { type Applied, applyEntry } from '../../node/ledger/ledger-core.ts';
-import { hashOf, sha256Hex } from '../../protocols/codec.ts';
+import { sha256Hex } from '../../protocols/codec.ts';
 import { type Configuration, entryChainHash } from '../../protocols/consensus-record.ts';
 import { type EntryBody, type EntryKind, encodeEntry, type LedgerEntry } from '../../protocols/ledger-entries.ts';
 import type { CommandResult, LedgerState } from '../../protocols/ledger-state.ts';
@@ -273,5 +273,3 @@ export function report(
     },
   });
 }
-
-export const stateHashOf = (state: LedgerState): string => hashOf(state);
