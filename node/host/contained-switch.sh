@@ -50,6 +50,7 @@ enter() {
     : > "dev/$device"
     "$busybox" mount -o bind "/dev/$device" "dev/$device"
   done
+  "$busybox" hostname device
   "$busybox" cp "$busybox" busybox
   "$busybox" pivot_root . .old
   cd /

@@ -112,7 +112,7 @@ export function createContainedMachine(
       },
       async setProfile(toplevel) {
         // What the profile names must survive a power cut before the profile names it.
-        await runner.run({ program: 'sync', arguments: ['--file-system', storeFolder] });
+        await syncStore(runner, storeFolder);
         if (toplevel === null) await rm(profile, { force: true });
         else await nix.setProfile(profile, toplevel);
         await syncFolder(path.dirname(profile));
@@ -173,8 +173,17 @@ async function prepareFolders(rootFolder: string): Promise<void> {
   }
 }
 
+/** Machines without Linux's boot id (they are only monitored) count as never rebooted. */
 async function readBootId(): Promise<string> {
-  return (await readFile(bootIdFile, 'utf8')).trim();
+  return await readFile(bootIdFile, 'utf8').then(
+    (text) => text.trim(),
+    () => 'unknown',
+  );
+}
+
+async function syncStore(runner: ProcessRunner, storeFolder: string): Promise<void> {
+  const { exitCode, stderr } = await runner.run({ program: 'sync', arguments: ['--file-system', storeFolder] });
+  if (exitCode !== 0) throw new ParleyError('store-not-synced', `cannot sync '${storeFolder}': ${stderr.trim()}`);
 }
 
 /** The device's own programs write these links: anything but a store path counts as none. */

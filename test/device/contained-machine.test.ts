@@ -94,6 +94,7 @@ test('switchToConfiguration() keeps a hostile program from everything but its ow
       attempt('foreign-mounts', `$b cut -d " " -f 2 /proc/mounts | $b grep -Ev "${ownMounts}"`),
       attempt('foreign-files', '$b ls -A / | $b grep -Ev "^(busybox|dev|etc|nix|proc|run|tmp|var)$"'),
       attempt('writable-store', '$b grep " /nix/store " /proc/mounts | $b grep -v " ro,"'),
+      attempt('host-name-seen', '[ "$($b hostname)" != device ]'),
       attempt('own-namespace', '$b unshare -U $b true'),
       'echo mine > /var/mine && echo finished',
     ),

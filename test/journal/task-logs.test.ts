@@ -3,9 +3,11 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
-import { taskLogBytesMax } from '../../protocols/journal.ts';
+import { encode } from '../../protocols/codec.ts';
+import { logsProtocol, taskLogBytesMax } from '../../protocols/journal.ts';
 import type { LogLine } from '../../protocols/views.ts';
 import { createMemoryNetwork } from '../helpers/memory-mesh.ts';
+import { seededRandom } from '../helpers/random.ts';
 import { startPeer, type TestPeer } from './fixtures.ts';
 
 const within = () => AbortSignal.timeout(10_000);
@@ -119,4 +121,32 @@ test('taskLog() joins the lines of a slow log to few parts', async (t) => {
   log.end();
   assert.equal((await readAll(device, device.identity.peer, 't1', true)).length, 60);
   assert.ok((await device.store.range({ gte: 'log/', lt: 'log0' })).length <= 2);
+});
+
+test('logs are still served after malformed requests', async (t) => {
+  const seed = Number(process.env.PARLEY_SEED ?? Date.now() % 1_000_000);
+  t.diagnostic(`PARLEY_SEED=${seed}`);
+  const random = seededRandom(seed);
+  const { device, other } = await startTwo(t);
+  const log = device.journal.taskLog('t1');
+  log.append([line('whole')]);
+  log.end();
+  const peer = device.identity.peer;
+  const request = encode({ version: 1, task: 't1', from: 0, follow: true });
+  for (let round = 0; round < 300; round += 1) {
+    const bytes = Uint8Array.from(request.subarray(0, Math.ceil(random() * request.byteLength)));
+    bytes[Math.floor(random() * bytes.byteLength)] = Math.floor(random() * 256);
+    const stream = await other.mesh.open(peer, logsProtocol, { signal: within() });
+    await stream.send(bytes);
+    try {
+      while ((await stream.receive({ signal: within() })) !== undefined);
+    } catch (error) {
+      assert.equal((error as { code?: string }).code, 'stream-closed', `seed ${seed}`);
+    }
+    await stream.close();
+  }
+  assert.deepEqual(
+    (await readAll(other, peer, 't1', true)).map(({ text }) => text),
+    ['whole'],
+  );
 });
