@@ -28,9 +28,6 @@ const earlierRun = 'an earlier run';
 /** Less than this is not worth a step of its own. */
 const adoptBytesMin = 256 * 1024;
 
-/** Code of the error that ends a step because this peer must take charge. */
-export const interruptedCode = 'interrupted';
-
 /** Who lives where, by this peer's view. */
 export interface SiteMap {
   /** The site of a member; undefined when it is not known. */
@@ -71,8 +68,10 @@ export interface Progress {
   /** True while the path comes across the uplink to this peer. */
   inCharge: boolean;
   proven: boolean;
-  /** A neighbour asked for the path. */
+  /** A neighbour asked for the path since this peer last gave up bringing it. */
   asked: boolean;
+  /** How often neighbours asked. */
+  asks: number;
   /** The neighbour through which it comes now. */
   gatheringFrom: string | undefined;
   /** Who sent the last bytes. */
@@ -132,6 +131,7 @@ async function runRound(attempt: Attempt): Promise<unknown[]> {
   const tried = new Set<string>();
   const failures: unknown[] = [];
   let fresh = false;
+  let { asks } = progress;
   for (;;) {
     if (writer.bytes === progress.unit.path.narSize) {
       const wrong = await prove(attempt);
@@ -139,7 +139,9 @@ async function runRound(attempt: Attempt): Promise<unknown[]> {
       failures.push(wrong);
     }
     const facts = await gatherFacts(attempt, tried, fresh);
-    const step = nextStep(facts);
+    if (progress.asks !== asks) tried.delete(stepKey({ kind: 'resign', peer: components.self }));
+    ({ asks } = progress);
+    const step = nextStep({ ...facts, asked: progress.asked });
     if (step === undefined) return failures;
     if (isCharge(step) && !fresh && facts.order[0] !== components.self) {
       fresh = true;
@@ -158,16 +160,21 @@ async function runRound(attempt: Attempt): Promise<unknown[]> {
     } catch (error) {
       signal.throwIfAborted();
       if (error instanceof ParleyError && error.code === 'disk-full') throw error;
-      if (isInterrupted(error)) tried.clear();
-      else await noteFailure(attempt, step, error);
+      if (progress.asks !== asks) tried.delete(stepKey(step));
       failures.push(error);
+      await noteFailure(attempt, step, error);
     }
   }
 }
 
-async function gatherFacts(attempt: Attempt, tried: ReadonlySet<string>, fresh: boolean): Promise<StepFacts> {
+/** Everything that is known of the candidates but whether we were asked meanwhile. */
+async function gatherFacts(
+  attempt: Attempt,
+  tried: ReadonlySet<string>,
+  fresh: boolean,
+): Promise<Omit<StepFacts, 'asked'>> {
   const { self, site, sites, sources, siblings, manifests, grudges } = attempt.components;
-  const { unit, asked } = attempt.progress;
+  const { unit } = attempt.progress;
   const unblamed = (peer: string): boolean => peer !== self && !grudges.isBlamed(peer, unit.path.narHash);
   const willing = (peer: string): boolean => unblamed(peer) && !grudges.isSuspect(peer);
   const all = sources(unit.manifestHash);
@@ -188,7 +195,6 @@ async function gatherFacts(attempt: Attempt, tried: ReadonlySet<string>, fresh: 
   return {
     self,
     order: takeoverOrder(unit.path.narHash, [...live, self]),
-    asked,
     holders: having(({ held }) => held.has(unit.ordinal)),
     receivers: having(({ arriving }) => arriving.has(unit.ordinal)),
     partialHolders: having(({ partials }) => (partials.get(unit.ordinal) ?? 0) >= attempt.writer.bytes + adoptBytesMin),
@@ -201,6 +207,7 @@ async function runStep(attempt: Attempt, step: Step): Promise<void> {
   const { components, progress, writer, signal } = attempt;
   const { links, clock, traffic, site, sites, grudges } = components;
   const suspectBefore = grudges.isSuspect(step.peer);
+  signal.throwIfAborted();
   const stepController = new AbortController();
   const follow = (): void => stepController.abort(signal.reason);
   signal.addEventListener('abort', follow, { once: true });
@@ -286,11 +293,6 @@ function forgetBytes({ progress, contributors }: Attempt): void {
   progress.bytes = 0;
   progress.generation += 1;
   progress.notify();
-}
-
-/** Not the peer's fault: another plan is due. */
-function isInterrupted(error: unknown): boolean {
-  return error instanceof ParleyError && error.code === interruptedCode;
 }
 
 /** Asking the same peers again would not help. */

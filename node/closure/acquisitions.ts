@@ -3,7 +3,7 @@
 
 import { ParleyError } from '../../protocols/errors.ts';
 import type { ManifestPath } from '../../protocols/manifest.ts';
-import { type AcquireComponents, acquire, interruptedCode, type Progress } from './acquire.ts';
+import { type AcquireComponents, acquire, type Progress } from './acquire.ts';
 import { assignmentWeight } from './assignment-core.ts';
 import type { Unit } from './download.ts';
 import type { SignatureChecks } from './signatures.ts';
@@ -126,7 +126,11 @@ async function drop({ running, closing }: Table, entry: Running): Promise<void> 
   const { narHash } = entry.progress.unit.path;
   if (running.get(narHash) !== entry) return;
   running.delete(narHash);
-  const closed = entry.done.catch(() => {}).finally(() => closing.delete(narHash));
+  const closed = entry.done
+    .catch(() => {})
+    .finally(() => {
+      if (closing.get(narHash) === closed) closing.delete(narHash);
+    });
   closing.set(narHash, closed);
   entry.controller.abort(new ParleyError('cancelled', 'nobody wants the path any more', { retryable: true }));
   await closed;
@@ -147,6 +151,7 @@ function newProgress(unit: Unit, notify: () => void): Progress {
     inCharge: false,
     proven: false,
     asked: false,
+    asks: 0,
     gatheringFrom: undefined,
     from: undefined,
     interruptStep: () => {},
@@ -156,15 +161,18 @@ function newProgress(unit: Unit, notify: () => void): Progress {
 
 /**
  * Two neighbours whose views differ could each wait for the other. Whoever is asked while waiting for one of less weight
- * takes charge, so a ring of waiting peers would need ever greater weights and cannot close.
+ * stops waiting, brings the path itself or resigns, and only then waits again; so nobody whom others wait for waits for one
+ * of less weight, and a ring cannot close.
  */
 function takeCharge(progress: Progress, self: string): void {
   progress.asked = true;
+  progress.asks += 1;
   const { gatheringFrom, unit } = progress;
   if (gatheringFrom === undefined) return;
   const weight = (peer: string): string => assignmentWeight(unit.path.narHash, peer);
   if (weight(self) < weight(gatheringFrom)) return;
-  progress.interruptStep(new ParleyError(interruptedCode, `${self} takes charge of '${unit.path.storePath}'`));
+  const message = `${self} takes charge of '${unit.path.storePath}'`;
+  progress.interruptStep(new ParleyError('interrupted', message, { retryable: true }));
 }
 
 async function raceAbort(promise: Promise<void>, signal: AbortSignal): Promise<void> {

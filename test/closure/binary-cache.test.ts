@@ -1,7 +1,7 @@
 // Tests the loopback binary cache with plain requests and with Nix itself.
 
 import assert from 'node:assert/strict';
-import { readlink } from 'node:fs/promises';
+import { readdir, readlink, rm } from 'node:fs/promises';
 import { request } from 'node:http';
 import { connect } from 'node:net';
 import { after, before, test } from 'node:test';
@@ -116,6 +116,18 @@ test('the cache drops what is no HTTP and oversized headers without a 5xx', asyn
     assert.doesNotMatch(answer, /^HTTP\/1.1 5/);
   }
   assert.equal((await get('/nix-cache-info')).status, 200);
+});
+
+test('the cache answers 404 when a file of the spool has gone behind its back', async (context) => {
+  const spoolFolder = `${store.folder}/emptied`;
+  const other = await startFleet(store, { home: 1, shop: 1 }, (name) => (name === 'shop-1' ? { spoolFolder } : {}));
+  context.after(() => other.stop());
+  const { closures } = other.get('shop-1');
+  await closures.fetch(store.manifestHash, { signal });
+  for (const name of await readdir(spoolFolder)) await rm(`${spoolFolder}/${name}`);
+  const path = required(store.manifest.paths[0]);
+  const url = `${closures.cacheUrl()}/nar/${path.narHash.slice('sha256:'.length)}.nar`;
+  assert.equal((await fetch(url)).status, 404);
 });
 
 test('realise() lets Nix take the closure with signatures checked, roots it and empties the spool', async (context) => {

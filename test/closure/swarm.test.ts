@@ -1,6 +1,7 @@
 // Tests the swarm as a whole: sites of peers over the in-memory mesh, real store paths, real spools.
 
 import assert from 'node:assert/strict';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { after, before, test } from 'node:test';
 import { takeoverOrder } from '../../node/closure/assignment-core.ts';
 import type { FetchProgress } from '../../node/closure/index.ts';
@@ -157,6 +158,60 @@ test('fetch() ends and crosses little twice when views of who is alive differ', 
   const ratio = receivedAcross(fleet.at('shop')) / store.totalBytes;
   context.diagnostic(`uplink ratio ${ratio}`);
   assert.ok(ratio <= 3);
+});
+
+test('fetch() passes the charge on when the peer in charge knows no source', async (context) => {
+  const fleet = await startFleet(store, { home: 1, shop: 2 }, (name) => (name === 'shop-1' ? { sources: [] } : {}));
+  context.after(() => fleet.stop());
+  const hurry = AbortSignal.timeout(20_000);
+  await fetchAt(fleet.at('shop'), hurry);
+  assert.equal(receivedAcross(fleet.at('shop')), store.totalBytes);
+  assert.equal(fleet.get('shop-1').closures.uplink(store.manifestHash).receivedAcrossBytes, 0);
+});
+
+test('fetch() goes on from another site when the builder dies midway', async (context) => {
+  const fleet = await startFleet(store, { home: 1, rack: 1, shop: 2 }, (name) => ({
+    holdsAll: name === 'home-1' || name === 'rack-1',
+    sources: ['home-1', 'rack-1'],
+  }));
+  context.after(() => fleet.stop());
+  const { path } = largest();
+  const leader = required(takeoverOrder(path.narHash, ['shop-1', 'shop-2'])[0]);
+  afterBytes(fleet, leader, 'home-1', path.narSize / 2, () => fleet.network.kill('home-1'));
+  await fetchAt(fleet.at('shop'));
+  const waste = receivedAcross(fleet.at('shop')) - store.totalBytes;
+  assert.ok(waste <= creditBytes, `${waste} bytes crossed twice`);
+  const { sentAcrossBytes } = fleet.get('rack-1').closures.uplink(store.manifestHash);
+  assert.ok((sentAcrossBytes.shop ?? 0) > path.narSize / 3);
+});
+
+test('fetch() brings equal contents of two paths across once', async (context) => {
+  const twins = await makeStore([0, 0, 0]);
+  context.after(() => removeStore(twins));
+  const fleet = await startFleet(twins, { home: 1, shop: 2 });
+  context.after(() => fleet.stop());
+  const { signal } = new AbortController();
+  await Promise.all(fleet.at('shop').map((peer) => peer.closures.fetch(twins.manifestHash, { signal })));
+  const sizes = new Map(twins.manifest.paths.map(({ narHash, narSize }) => [narHash, narSize]));
+  assert.equal(sizes.size, 2);
+  const across = fleet.at('shop').map((peer) => peer.closures.uplink(twins.manifestHash).receivedAcrossBytes);
+  const unique = [...sizes.values()].reduce((sum, size) => sum + size, 0);
+  assert.equal(
+    across.reduce((sum, bytes) => sum + bytes, 0),
+    unique,
+  );
+});
+
+test('fetch() starts a path over when what an earlier run left is damaged', async (context) => {
+  const spoolFolder = `${store.folder}/damaged`;
+  const { path } = largest();
+  await mkdir(spoolFolder);
+  await writeFile(`${spoolFolder}/${path.narHash.slice('sha256:'.length)}.nar.part`, Buffer.alloc(path.narSize / 2));
+  const fleet = await startFleet(store, { home: 1, shop: 1 }, (name) => (name === 'shop-1' ? { spoolFolder } : {}));
+  context.after(() => fleet.stop());
+  await fetchAt(fleet.at('shop'));
+  const waste = receivedAcross(fleet.at('shop')) - store.totalBytes;
+  assert.equal(waste, Math.ceil(path.narSize / 2));
 });
 
 test('fetch() refuses wrong content, names its sender and takes the next source', async (context) => {

@@ -38,178 +38,181 @@ interface Handler {
   readonly open: Map<string, number>;
 }
 
+type PeerListener = (peer: string, connected: boolean) => void;
+
 interface Node {
   readonly peer: string;
   readonly handlers: Map<string, Handler>;
-  readonly streams: Map<MessageStream, string>;
-  readonly listeners: Set<(peer: string, connected: boolean) => void>;
+  readonly streams: Set<MessageStream>;
+  readonly listeners: Set<PeerListener>;
   readonly traffic: Map<string, { peer: string; protocol: string; bytesIn: number; bytesOut: number }>;
   started: boolean;
   alive: boolean;
   muted: boolean;
 }
 
+interface State {
+  readonly nodes: Map<string, Node>;
+  /** Pairs of peers, sorted and joined by a space. */
+  readonly connections: Set<string>;
+  readonly network: Pick<MemoryNetwork, 'onMessage'>;
+}
+
 export function createMemoryNetwork(): MemoryNetwork {
   const nodes = new Map<string, Node>();
-  const connections = new Set<string>();
-  const reachable = (node: Node | undefined): node is Node => node?.started === true && node.alive;
-
+  const change = (peer: string, changes: Partial<Pick<Node, 'alive' | 'muted'>>): Node => {
+    const node = nodes.get(peer);
+    if (node === undefined) throw new Error(`no peer '${peer}' in this network`);
+    return Object.assign(node, changes);
+  };
   const network: MemoryNetwork = {
     onMessage: ({ bytes }) => bytes,
     join(peer) {
-      const node: Node = {
-        peer,
-        handlers: new Map(),
-        streams: new Map(),
-        listeners: new Set(),
-        traffic: new Map(),
-        started: false,
-        alive: true,
-        muted: false,
-      };
+      const lists = { handlers: new Map(), streams: new Set<MessageStream>(), listeners: new Set<PeerListener>() };
+      const node: Node = { peer, ...lists, traffic: new Map(), started: false, alive: true, muted: false };
       nodes.set(peer, node);
-      return meshOf(node);
+      return meshOf(state, node);
     },
-    kill(peer) {
-      const node = nodes.get(peer);
-      if (node === undefined) return;
-      node.alive = false;
-      disconnect(node);
-    },
-    mute(peer) {
-      const node = nodes.get(peer);
-      if (node !== undefined) node.muted = true;
-    },
-    revive(peer) {
-      const node = nodes.get(peer);
-      if (node === undefined) return;
-      node.alive = true;
-      node.muted = false;
-    },
+    kill: (peer) => disconnect(state, change(peer, { alive: false })),
+    mute: (peer) => void change(peer, { muted: true }),
+    revive: (peer) => void change(peer, { alive: true, muted: false }),
   };
+  const state: State = { nodes, connections: new Set(), network };
+  return network;
+}
 
-  function disconnect(node: Node): void {
-    for (const stream of [...node.streams.keys()]) stream.abort(new Error('the connection broke'));
-    for (const key of [...connections]) {
-      const ends = key.split(' ');
-      if (!ends.includes(node.peer)) continue;
-      connections.delete(key);
-      const other = ends.find((end) => end !== node.peer) ?? '';
-      tell(node, other, false);
-      const otherNode = nodes.get(other);
-      if (otherNode !== undefined) tell(otherNode, node.peer, false);
-    }
+function meshOf(state: State, node: Node): Mesh {
+  return {
+    self: node.peer,
+    async start() {
+      node.started = true;
+    },
+    async stop() {
+      node.started = false;
+      disconnect(state, node);
+    },
+    addresses: () => [`/memory/p2p/${node.peer}`],
+    handle: (protocol, run, options = {}) => void node.handlers.set(protocol, { run, options, open: new Map() }),
+    async open(peer, protocol, { signal }) {
+      signal.throwIfAborted();
+      const other = state.nodes.get(peer);
+      if (other === undefined || !isReachable(node) || !isReachable(other)) {
+        throw new ParleyError('peer-unreachable', `no connection to ${peer}: it is not running`, { retryable: true });
+      }
+      connect(state, node, other);
+      const handler = other.handlers.get(protocol);
+      if (handler === undefined) throw new ParleyError('protocol-unsupported', `${peer} does not speak ${protocol}`);
+      return openStream(state, { from: node, to: other, protocol, handler });
+    },
+    connectedPeers: () => othersOf(state, node.peer).map((peer) => ({ peer, addresses: [] })),
+    onPeerChange(listener) {
+      node.listeners.add(listener);
+      return () => node.listeners.delete(listener);
+    },
+    traffic: (): TrafficRecord[] => [...node.traffic.values()].map((record) => ({ ...record })),
+  };
+}
+
+function isReachable(node: Node): boolean {
+  return node.started && node.alive;
+}
+
+function othersOf({ connections }: State, peer: string): string[] {
+  const pairs = [...connections].map((pair) => pair.split(' ')).filter((pair) => pair.includes(peer));
+  return pairs.flatMap((pair) => pair.filter((end) => end !== peer));
+}
+
+function pairOf(left: string, right: string): string {
+  return [left, right].sort().join(' ');
+}
+
+function connect({ connections }: State, from: Node, to: Node): void {
+  const pair = pairOf(from.peer, to.peer);
+  if (connections.has(pair)) return;
+  connections.add(pair);
+  for (const listener of from.listeners) listener(to.peer, true);
+  for (const listener of to.listeners) listener(from.peer, true);
+}
+
+function disconnect(state: State, node: Node): void {
+  for (const stream of [...node.streams]) stream.abort(new Error('the connection broke'));
+  for (const other of othersOf(state, node.peer)) {
+    state.connections.delete(pairOf(node.peer, other));
+    for (const listener of node.listeners) listener(other, false);
+    for (const listener of state.nodes.get(other)?.listeners ?? []) listener(node.peer, false);
   }
+}
 
-  function tell(node: Node, peer: string, connected: boolean): void {
-    for (const listener of [...node.listeners]) listener(peer, connected);
-  }
+interface Opening {
+  readonly from: Node;
+  readonly to: Node;
+  readonly protocol: string;
+  readonly handler: Handler;
+}
 
-  function connect(from: Node, to: Node): void {
-    const key = [from.peer, to.peer].sort().join(' ');
-    if (connections.has(key)) return;
-    connections.add(key);
-    tell(from, to.peer, true);
-    tell(to, from.peer, true);
-  }
-
-  function openStream(from: Node, to: Node, protocol: string, handler: Handler): MessageStream {
-    const bytesMax = handler.options.messageBytesMax ?? messageBytesMax;
-    const there = createPipe();
-    const back = createPipe();
-    const ours = end(from, to, protocol, bytesMax, there, back);
-    const theirs = end(to, from, protocol, bytesMax, back, there);
-    from.streams.set(ours, protocol);
-    to.streams.set(theirs, protocol);
-    const open = (handler.open.get(from.peer) ?? 0) + 1;
-    handler.open.set(from.peer, open);
-    const closed = (): void => {
+function openStream(state: State, { from, to, protocol, handler }: Opening): MessageStream {
+  const bytesMax = handler.options.messageBytesMax ?? messageBytesMax;
+  const there = createPipe();
+  const back = createPipe();
+  const ours = endOf(state, { self: from, other: to, protocol, bytesMax, out: there, into: back });
+  const theirs = endOf(state, { self: to, other: from, protocol, bytesMax, out: back, into: there });
+  from.streams.add(ours);
+  to.streams.add(theirs);
+  const open = (handler.open.get(from.peer) ?? 0) + 1;
+  handler.open.set(from.peer, open);
+  const serve = async (): Promise<void> => {
+    try {
+      if (open > (handler.options.inboundStreamsMax ?? 16)) throw new Error('too many streams');
+      await handler.run(theirs);
+    } catch (error) {
+      theirs.abort(error as Error);
+    } finally {
       handler.open.set(from.peer, (handler.open.get(from.peer) ?? 1) - 1);
       from.streams.delete(ours);
       to.streams.delete(theirs);
-    };
-    if (open > (handler.options.inboundStreamsMax ?? 16)) {
-      theirs.abort(new Error('too many streams'));
-      closed();
-    } else {
-      handler
-        .run(theirs)
-        .catch((error: Error) => theirs.abort(error))
-        .finally(closed);
     }
-    return ours;
-  }
+  };
+  void serve();
+  return ours;
+}
 
-  function end(self: Node, other: Node, protocol: string, bytesMax: number, out: Pipe, into: Pipe): MessageStream {
-    return {
-      peer: other.peer,
-      async send(message) {
-        if (message.byteLength > bytesMax) throw new ParleyError('too-large', `message of ${message.byteLength} bytes`);
-        const bytes = await network.onMessage({ from: self.peer, to: other.peer, protocol, bytes: message });
-        if (self.muted) return;
-        count(self, other.peer, protocol, 0, bytes.byteLength);
-        count(other, self.peer, protocol, bytes.byteLength, 0);
-        await out.push(Uint8Array.from(bytes));
-      },
-      receive: (options) => into.pull(options?.signal),
-      close: async () => out.end(),
-      abort(reason) {
-        const error = new ParleyError('stream-closed', `the stream between ${self.peer} and ${other.peer} is gone`, {
-          retryable: true,
-          cause: reason,
-        });
-        out.break(error);
-        into.break(error);
-      },
-    };
-  }
+interface End {
+  readonly self: Node;
+  readonly other: Node;
+  readonly protocol: string;
+  readonly bytesMax: number;
+  readonly out: Pipe;
+  readonly into: Pipe;
+}
 
-  function count(node: Node, peer: string, protocol: string, bytesIn: number, bytesOut: number): void {
-    const key = `${peer} ${protocol}`;
-    const record = node.traffic.get(key) ?? { peer, protocol, bytesIn: 0, bytesOut: 0 };
-    record.bytesIn += bytesIn;
-    record.bytesOut += bytesOut;
-    node.traffic.set(key, record);
-  }
+function endOf({ network }: State, { self, other, protocol, bytesMax, out, into }: End): MessageStream {
+  return {
+    peer: other.peer,
+    async send(message) {
+      if (message.byteLength > bytesMax) throw new ParleyError('too-large', `a message of ${message.byteLength} bytes`);
+      const bytes = await network.onMessage({ from: self.peer, to: other.peer, protocol, bytes: message });
+      if (self.muted) return;
+      count(self, other.peer, protocol, 0, bytes.byteLength);
+      count(other, self.peer, protocol, bytes.byteLength, 0);
+      await out.push(Uint8Array.from(bytes));
+    },
+    receive: (options) => into.pull(options?.signal),
+    close: async () => out.end(),
+    abort(cause) {
+      const message = `the stream between ${self.peer} and ${other.peer} is gone`;
+      const error = new ParleyError('stream-closed', message, { retryable: true, cause });
+      out.break(error);
+      into.break(error);
+    },
+  };
+}
 
-  function meshOf(node: Node): Mesh {
-    return {
-      self: node.peer,
-      async start() {
-        node.started = true;
-      },
-      async stop() {
-        node.started = false;
-        disconnect(node);
-      },
-      addresses: () => [`/memory/p2p/${node.peer}`],
-      handle(protocol, run, options = {}) {
-        node.handlers.set(protocol, { run, options, open: new Map() });
-      },
-      async open(peer, protocol, { signal }) {
-        signal.throwIfAborted();
-        const other = nodes.get(peer);
-        if (!reachable(node) || !reachable(other)) {
-          throw new ParleyError('peer-unreachable', `no connection to ${peer}: it is not running`, { retryable: true });
-        }
-        connect(node, other);
-        const handler = other.handlers.get(protocol);
-        if (handler === undefined) throw new ParleyError('protocol-unsupported', `${peer} does not speak ${protocol}`);
-        return openStream(node, other, protocol, handler);
-      },
-      connectedPeers() {
-        const others = [...connections].map((key) => key.split(' ')).filter((ends) => ends.includes(node.peer));
-        return others.map((ends) => ({ peer: ends.find((end) => end !== node.peer) ?? node.peer, addresses: [] }));
-      },
-      onPeerChange(listener) {
-        node.listeners.add(listener);
-        return () => node.listeners.delete(listener);
-      },
-      traffic: (): TrafficRecord[] => [...node.traffic.values()].map((record) => ({ ...record })),
-    };
-  }
-
-  return network;
+function count(node: Node, peer: string, protocol: string, bytesIn: number, bytesOut: number): void {
+  const key = `${peer} ${protocol}`;
+  const record = node.traffic.get(key) ?? { peer, protocol, bytesIn: 0, bytesOut: 0 };
+  record.bytesIn += bytesIn;
+  record.bytesOut += bytesOut;
+  node.traffic.set(key, record);
 }
 
 /** One direction of a stream: messages in order, at most streamCreditBytes unread (or one message larger than that). */
