@@ -12,7 +12,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import type { Report } from '../../protocols/journal.ts';
 import { becomeCurrent, makeWorkshop, runner, switchProgram, type Workshop } from './toplevels.ts';
 
-const program = path.join(import.meta.dirname, 'device-process.ts');
+const program = path.join(import.meta.dirname, '../fixtures/device-process.ts');
 
 interface DeviceProcess {
   readonly child: ChildProcess;
