@@ -7,7 +7,7 @@ import { closeSync, openSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 
-const mainFile = path.resolve(import.meta.dirname, '../../node/main.ts');
+const program = path.resolve(import.meta.dirname, '../parley');
 /** A peer that was asked to stop writes its last records in this time. */
 const stopGraceMs = 10_000;
 
@@ -57,7 +57,7 @@ export function createPeerProcess(name: string, stateFolder: string): PeerProces
     start() {
       if (child !== undefined) return;
       const log = openSync(logFile, 'a', 0o600);
-      child = spawn(process.execPath, [mainFile, 'run', '--state', stateFolder, '--until-stdin-closes'], {
+      child = spawn(program, ['run', '--state', stateFolder, '--until-stdin-closes'], {
         stdio: ['pipe', log, log],
         // A group of its own: Ctrl-C in the demo's terminal is not meant for the peers.
         detached: true,
