@@ -65,6 +65,19 @@ test('a lone voter counts its own entry only once it is written', () => {
   assert.equal(raw.status().commit, before + 1);
 });
 
+test('a lone leader answers no read before its first own commit', () => {
+  const group = new CoreGroup(1);
+  const { raw } = group.node(1);
+  raw.campaign();
+  raw.ready();
+  raw.advance();
+  assert.equal(raw.status().role, 'leader');
+  raw.readIndex('early');
+  assert.deepEqual(raw.ready().readStates, [], 'entries acknowledged before a restart may not count as committed yet');
+  raw.advance();
+  assert.deepEqual(raw.ready().readStates, [{ index: raw.lastIndex(), context: 'early' }]);
+});
+
 test('a partitioned node does not raise terms, and rejoins without disruption', () => {
   const group = new CoreGroup(3);
   group.campaign(1);
