@@ -67,13 +67,14 @@ test('a lone voter counts its own entry only once it is written', () => {
 
 test('a lone leader answers no read before its first own commit', () => {
   const group = new CoreGroup(1);
-  const { raw } = group.node(1);
+  const { raw, log } = group.node(1);
   raw.campaign();
-  raw.ready();
-  raw.advance();
+  group.handle(1);
   assert.equal(raw.status().role, 'leader');
   raw.readIndex('early');
-  assert.deepEqual(raw.ready().readStates, [], 'entries acknowledged before a restart may not count as committed yet');
+  const { readStates, entries } = raw.ready();
+  assert.deepEqual(readStates, [], 'entries acknowledged before a restart may not count as committed yet');
+  log.append(entries);
   raw.advance();
   assert.deepEqual(raw.ready().readStates, [{ index: raw.lastIndex(), context: 'early' }]);
 });
