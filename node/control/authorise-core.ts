@@ -160,15 +160,10 @@ function refusal(
   needed: readonly OperatorRole[],
   state: LedgerState,
 ): ParleyError {
-  const roles = rolesOf(state, actor).filter((role) => role !== 'viewer');
-  const has = roles.length === 0 ? 'no role' : roles.join(', ');
-  return new ParleyError(
-    'not-allowed',
-    `'${actor}' may not ${name}: that needs the role ${needed.join(' or ')}, not ${has}`,
-    {
-      hint: operatorsHint(operatorsWith(needed, state)),
-    },
-  );
+  const roles = rolesOf(state, actor);
+  const has = roles.length === 0 ? 'has none' : `is ${roles.join(' and ')} only`;
+  const text = `'${actor}' may not ${name}: that needs the role ${needed.join(' or ')}, and '${actor}' ${has}`;
+  return new ParleyError('not-allowed', text, { hint: operatorsHint(operatorsWith(needed, state)) });
 }
 
 function operatorsHint(names: readonly string[]): string {

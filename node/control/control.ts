@@ -15,14 +15,14 @@ import type { CommandContext } from './commands/command-context.ts';
 import { carryOutCommand } from './commands/index.ts';
 import type { ControlComponents } from './control-types.ts';
 import { createCoordinator } from './coordinator.ts';
-import { createForwarding } from './forward.ts';
+import { type CarryOutOptions, createForwarding } from './forward.ts';
 import { createPresence, type Presence } from './presence.ts';
 import { createReports } from './reports.ts';
 import { createControlSocket } from './socket.ts';
 import {
   diffFolder,
   type FolderRequest,
-  refreshFolder,
+  followFolder,
   stageFolder,
   stagesFolder,
   uncommittedNote,
@@ -74,10 +74,8 @@ export const createControl =
     const inTurn = createTurns();
     const socket = createControlSocket({ path: init.socketPath })({ logger, clock, run });
 
-    async function* carryOut(
-      ask: ControlAsk,
-      { sender, current, signal }: { readonly sender: string; readonly current: boolean; readonly signal: AbortSignal },
-    ): AsyncGenerator<CommandEvent> {
+    async function* carryOut(ask: ControlAsk, options: CarryOutOptions): AsyncGenerator<CommandEvent> {
+      const { sender, current, signal } = options;
       if (ask.kind === 'entry') {
         yield await proposeFor(ask, sender, signal);
         return;
@@ -88,7 +86,7 @@ export const createControl =
       }
       checkSpeaker(sender, actor, ledger.state());
       authorise(actor, command, ledger.state());
-      yield* carryOutCommand(contextOf(ask.request, current, signal));
+      yield* carryOutCommand(contextOf(ask.request, options));
     }
 
     async function proposeFor(
@@ -106,11 +104,15 @@ export const createControl =
       return { kind: 'end', outcome: 'succeeded', task: null, waitsFor: null, text: '', revision: null };
     }
 
-    function contextOf(request: CommandContext['request'], current: boolean, signal: AbortSignal): CommandContext {
+    function contextOf(
+      request: CommandContext['request'],
+      { sender, current, signal }: CarryOutOptions,
+    ): CommandContext {
       return {
         components: shared,
         catalogue,
         request,
+        sender,
         signal,
         isOnline,
         inTurn,
@@ -142,7 +144,7 @@ export const createControl =
       const forwarded = { version: 1 as const, id, command, actor, follow };
       const folder = request.workFolder === undefined ? undefined : { ...request, workFolder: request.workFolder };
       if (localCommands.includes(command.name)) {
-        yield* carryOutCommand(contextOf(forwarded, false, signal));
+        yield* carryOutCommand(contextOf(forwarded, { sender: mesh.self, current: false, signal }));
         return;
       }
       if (folder !== undefined) {
@@ -166,15 +168,34 @@ export const createControl =
           return;
         }
       } else if (stagesFolder(request)) {
-        authorise(forwarded.actor, request.command, ledger.state());
-        await stageFolder(request, context);
+        yield* runOnFolder(request, forwarded, context);
+        return;
       } else if (request.command.name === 'deploy') {
         const left = await uncommittedNote(request, context);
         if (left !== null) yield left;
       }
-      for await (const event of forwarding.run({ kind: 'command', request: forwarded }, signal)) {
-        if (event.kind === 'end' && stagesFolder(request)) await refreshFolder(request, context);
-        yield event;
+      yield* forwarding.run({ kind: 'command', request: forwarded }, signal);
+    }
+
+    /** The folder's changes become the draft first; what the command makes of it is brought into the folder. */
+    async function* runOnFolder(
+      request: FolderRequest,
+      forwarded: CommandContext['request'],
+      context: WorkFolderContext,
+    ): AsyncGenerator<CommandEvent> {
+      authorise(forwarded.actor, request.command, ledger.state());
+      const staged = await stageFolder(request, context);
+      const following = followFolder(request, staged, context);
+      try {
+        // A commit or an update is short, and the folder must not be left behind it.
+        const follow = forwarded.follow || request.command.name !== 'deploy';
+        const ask = { kind: 'command' as const, request: { ...forwarded, follow } };
+        for await (const event of forwarding.run(ask, context.signal)) {
+          if (event.kind === 'end' || event.kind === 'error') await following.finish();
+          yield event;
+        }
+      } finally {
+        following.stop();
       }
     }
 

@@ -34,20 +34,22 @@ const catchUpMs = 5_000;
 const streamsPerPeerMax = 128;
 const answerBytesMax = controlPartBytesMax + 1024;
 
+export interface CarryOutOptions {
+  /** The peer that forwarded the request; this peer's own id for its socket. */
+  readonly sender: string;
+  /** False where this peer does not lead and answers from its replica. */
+  readonly current: boolean;
+  readonly signal: AbortSignal;
+}
+
 export interface ForwardingComponents {
   readonly mesh: Pick<Mesh, 'self' | 'handle' | 'open' | 'connectedPeers'>;
   readonly ledger: Pick<ControlLedger, 'state' | 'waitFor'>;
   readonly leadership: Leadership;
   readonly clock: Clock;
   readonly logger: Logger;
-  /**
-   * Carries a request out on this peer, which leads (or, for reads with `current: false`, answers from its replica).
-   * `sender` is the peer that forwarded it.
-   */
-  readonly carryOut: (
-    ask: ControlAsk,
-    options: { readonly sender: string; readonly current: boolean; readonly signal: AbortSignal },
-  ) => AsyncGenerator<CommandEvent>;
+  /** Carries a request out on this peer, which leads or, for reads, answers from its replica. */
+  readonly carryOut: (ask: ControlAsk, options: CarryOutOptions) => AsyncGenerator<CommandEvent>;
 }
 
 export interface Forwarding {

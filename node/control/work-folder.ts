@@ -14,6 +14,9 @@ export interface WorkFolderContext {
   readonly propose: (entry: ForwardedEntry) => Promise<void>;
 }
 
+/** Git works on a local folder here. */
+const refreshTimeoutMs = 30_000;
+
 /** A folder's request, told apart from one without. */
 export type FolderRequest = CommandRequest & { readonly workFolder: string };
 
@@ -26,18 +29,24 @@ export function stagesFolder({ command }: CommandRequest): boolean {
   );
 }
 
-/** Makes the folder's changes the fleet's draft. @throws ParleyError of the project room, and refusals of the ledger. */
-export async function stageFolder(request: FolderRequest, context: WorkFolderContext): Promise<void> {
+/**
+ * Makes the folder's changes the fleet's draft.
+ * @returns the tree of the folder as it was; null where it equals the head.
+ * @throws ParleyError of the project room, and refusals of the ledger.
+ */
+export async function stageFolder(request: FolderRequest, context: WorkFolderContext): Promise<string | null> {
   const { ledger, blobs } = context.components;
   const project = projectHere(request, context);
   const { head, draft } = await stateAtHead(project, context);
   const read = await project.workFolders.read(request.workFolder, { head, draft });
   if (read.kind === 'reverted' && draft !== null) await context.propose({ kind: 'draft-discarded', body: {} });
-  if (read.kind !== 'changed' || draft?.tree === read.tree) return;
+  if (read.kind !== 'changed') return null;
+  if (draft?.tree === read.tree) return read.tree;
   const pack = await blobs.put(read.pack);
   await ledger.replicateBlob(pack, { signal: context.signal });
   const body = draftBody({ base: head, previous: draft?.hash ?? null, tree: read.tree, pack, files: read.files });
   await context.propose({ kind: 'draft-staged', body });
+  return read.tree;
 }
 
 /** The folder's own changes against the head, without staging them: anybody may look. Null where it has none. */
@@ -73,22 +82,56 @@ export async function uncommittedNote(
   }
 }
 
-/** Brings the folder to the new head, or to the draft that an update made. What fails here is told and harms nothing. */
-export async function refreshFolder(request: FolderRequest, context: WorkFolderContext): Promise<void> {
+/**
+ * Brings the folder to the new head as soon as there is one, whether or not the caller still watches: who goes on editing on
+ * the old commit would have to merge. `finish` waits for that and brings an update's draft; `staged` is what the folder held.
+ */
+export function followFolder(
+  request: FolderRequest,
+  staged: string | null,
+  context: WorkFolderContext,
+): { finish(): Promise<void>; stop(): void } {
   const { ledger, logger } = context.components;
-  const project = projectHere(request, context);
-  try {
-    const { head, draft } = await stateAtHead(project, context);
-    if (draft !== null) {
-      const pack = await ledger.fetchBlob(draft.pack, { signal: context.signal });
-      await project.workFolders.write(request.workFolder, { head: draft.base, tree: draft.tree, pack });
-    } else if (head !== null) {
-      await project.workFolders.read(request.workFolder, { head, draft: null });
-    }
-  } catch (error) {
-    context.signal.throwIfAborted();
+  const { head: before } = ledger.state();
+  const over = new AbortController();
+  const unlessImpossible = (error: unknown) =>
     logger.warn({ error: String(error) }, 'the work folder could not be brought up to date');
+  const committed = ledger
+    .waitFor(({ head }) => head !== before, over.signal)
+    .then(() => followHead(request, context).catch(unlessImpossible))
+    .catch(() => undefined);
+  return {
+    async finish() {
+      if (ledger.state().head !== before) await committed;
+      else if (request.command.name === 'update') await takeDraft(request, staged, context).catch(unlessImpossible);
+    },
+    stop: () => over.abort(),
+  };
+}
+
+/** A folder without changes of its own follows the head by being read. */
+async function followHead(request: FolderRequest, context: WorkFolderContext): Promise<void> {
+  const project = projectHere(request, context);
+  const { head } = await stateAtHead(project, { ...context, signal: AbortSignal.timeout(refreshTimeoutMs) });
+  await project.workFolders.read(request.workFolder, { head, draft: null });
+}
+
+/** Takes the fleet's draft over, unless somebody has edited the folder since it was staged. */
+async function takeDraft(request: FolderRequest, staged: string | null, context: WorkFolderContext): Promise<void> {
+  const signal = AbortSignal.timeout(refreshTimeoutMs);
+  const { ledger } = context.components;
+  const project = projectHere(request, context);
+  const { head, draft } = await stateAtHead(project, { ...context, signal });
+  if (draft === null || draft.tree === staged) return;
+  const read = await project.workFolders.read(request.workFolder, { head, draft: null });
+  if ((read.kind === 'changed' ? read.tree : null) !== staged) {
+    throw new ParleyError(
+      'folder-changed',
+      `'${request.workFolder}' was edited meanwhile: the draft is not written into it`,
+    );
   }
+  const pack = await ledger.fetchBlob(draft.pack, { signal });
+  await project.workFolders.write(request.workFolder, { head: draft.base, tree: draft.tree, pack });
 }
 
 async function stateAtHead(project: ControlProject, { components, signal }: WorkFolderContext) {

@@ -96,7 +96,7 @@ test('authorise() lets root of another peer read and command that device alone',
 test('authorise() names who could', () => {
   assert.throws(() => authorise('dan', commands.approve, factsWith()), {
     code: 'not-allowed',
-    message: "'dan' may not approve: that needs the role approver, not deployer",
+    message: "'dan' may not approve: that needs the role approver, and 'dan' is viewer and deployer only",
     hint: 'Ask amy, ann, bob, or root on a voter.',
   });
 });

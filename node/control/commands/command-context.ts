@@ -23,6 +23,8 @@ export interface CommandContext {
   readonly components: ControlComponents;
   readonly catalogue: Catalogue;
   readonly request: ForwardedRequest;
+  /** The peer at whose socket the command was given. */
+  readonly sender: string;
   readonly signal: AbortSignal;
   readonly isOnline: (peer: string) => boolean;
   facts(): ViewFacts;

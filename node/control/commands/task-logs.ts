@@ -51,11 +51,17 @@ export async function* readTaskLogs(
   }
 }
 
+/** Where parts of a task left lines. A device writes under its child or, before it reads the ledger's tree, under the parent. */
 function sourcesOf(state: LedgerState, id: string): Source[] {
   const task = state.tasks[id];
   if (task === undefined) return [];
   const parts = [task, ...task.children.flatMap((child) => state.tasks[child] ?? [])];
-  return parts.flatMap((part) => peersOf(part, state).map((peer) => ({ peer, task: part.id })));
+  const sources = parts.flatMap((part) => peersOf(part, state).map((peer) => ({ peer, task: part.id })));
+  const devices = parts
+    .filter((part) => part.type === 'deploy-device' && part.parent !== null)
+    .flatMap((part) => peersOf(part, state).map((peer) => ({ peer, task: part.parent ?? part.id })));
+  const unique = new Map([...sources, ...devices].map((source) => [`${source.peer} ${source.task}`, source]));
+  return [...unique.values()];
 }
 
 function peersOf(task: Task, state: LedgerState): string[] {

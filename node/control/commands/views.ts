@@ -2,7 +2,7 @@
 
 import type { Command } from '../../../protocols/control.ts';
 import { ParleyError } from '../../../protocols/errors.ts';
-import { memberNamed, rolesOf } from '../../../protocols/ledger-rules.ts';
+import { rolesOf } from '../../../protocols/ledger-rules.ts';
 import type { LedgerState } from '../../../protocols/ledger-state.ts';
 import type { DiffView, HistoryView, LogLine, WhoamiView } from '../../../protocols/views.ts';
 import { hostWords } from '../standing-core.ts';
@@ -35,12 +35,11 @@ export async function* whoami(context: CommandContext): CommandEvents {
   const state = stateOf(context);
   const { actor } = context.request;
   const { controller } = context.facts();
-  const { name } = state.members[context.components.mesh.self] ?? { name: 'unknown' };
   const view: WhoamiView = {
     version: 1,
     actor,
     roles: [...rolesOf(state, actor)],
-    peer: actor.startsWith('root@') ? (memberNamed(state, actor.slice('root@'.length))?.name ?? name) : name,
+    peer: state.members[context.sender]?.name ?? 'unknown',
     controller: controller === null ? null : (state.members[controller]?.name ?? null),
   };
   yield { kind: 'view', view: 'whoami', data: view };
