@@ -1,11 +1,13 @@
-// Tests what takes seconds by its nature: uplinks so slow that a frame takes longer than a death is given.
+// Tests what takes seconds by its nature: uplinks so slow that a frame takes longer than a
+// death is given, and peers that fall silent.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
+import { takeoverOrder } from '../../node/closure/assignment-core.ts';
 import { closureAnswerSchema, closureMessageBytesMax } from '../../protocols/closure-exchange.ts';
 import { decode } from '../../protocols/codec.ts';
-import { makeStore, removeStore, startFleet } from './fleet.ts';
+import { makeStore, removeStore, required, startFleet } from './fleet.ts';
 
 const frameBytes = 256 * 1024;
 const frameMs = 800;
@@ -29,4 +31,26 @@ test('fetch() does not take a slow uplink for a dead one', async (context) => {
     across.reduce((sum, bytes) => sum + bytes, 0),
     store.totalBytes,
   );
+});
+
+test('fetch() goes on with the next peer when the one in charge falls silent', async (context) => {
+  const store = await makeStore([24 * frameBytes, ...Array.from({ length: 20 }, (_, index) => 1 + index * 900)]);
+  context.after(() => removeStore(store));
+  const fleet = await startFleet(store, { home: 1, shop: 3 });
+  context.after(() => fleet.stop());
+  const path = required(store.manifest.paths.toSorted((left, right) => right.narSize - left.narSize)[0]);
+  const leader = required(takeoverOrder(path.narHash, ['shop-1', 'shop-2', 'shop-3'])[0]);
+  let bytesToLeader = 0;
+  fleet.network.onMessage = ({ from, to, bytes }) => {
+    if (from === 'home-1' && to === leader) bytesToLeader += bytes.byteLength;
+    if (bytesToLeader > path.narSize / 2) fleet.network.mute(leader);
+    return bytes;
+  };
+  const { signal } = new AbortController();
+  const others = fleet.at('shop').filter((peer) => peer.name !== leader);
+  await Promise.all(others.map((peer) => peer.closures.fetch(store.manifestHash, { signal })));
+  const across = fleet.at('shop').map((peer) => peer.closures.uplink(store.manifestHash).receivedAcrossBytes);
+  const waste = across.reduce((sum, bytes) => sum + bytes, 0) - store.totalBytes;
+  context.diagnostic(`${waste} bytes crossed twice`);
+  assert.ok(waste <= path.narSize + 8 * frameBytes);
 });

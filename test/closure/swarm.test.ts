@@ -15,10 +15,12 @@ import {
 import { decode, encode, hashOf } from '../../protocols/codec.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { MemoryMessage } from '../helpers/memory-mesh.ts';
+import { seededRandom } from '../mesh/fixtures.ts';
 import {
   makeKey,
   makeStore,
   manifestOf,
+  readNar,
   removeStore,
   required,
   type StoreFixture,
@@ -130,18 +132,6 @@ test('fetch() finishes with little waste when the peer in charge is killed midwa
   assert.ok(waste <= creditBytes, `${waste} bytes crossed twice`);
 });
 
-test('fetch() goes on with the next peer when the one in charge falls silent', async (context) => {
-  const fleet = await startFleet(store, { home: 1, shop: 3 });
-  context.after(() => fleet.stop());
-  const { leader, path } = largest();
-  afterBytes(fleet, leader, 'home-1', path.narSize / 2, () => fleet.network.mute(leader));
-  const others = fleet.at('shop').filter((peer) => peer.name !== leader);
-  await fetchAt(others);
-  const waste = receivedAcross(fleet.at('shop')) - store.totalBytes;
-  context.diagnostic(`${waste} bytes crossed twice`);
-  assert.ok(waste <= path.narSize + creditBytes, `${waste} bytes crossed twice`);
-});
-
 test('fetch() ends and crosses little twice when views of who is alive differ', async (context) => {
   const views: Record<string, string[]> = {
     'shop-1': ['shop-2'],
@@ -167,6 +157,20 @@ test('fetch() passes the charge on when the peer in charge knows no source', asy
   await fetchAt(fleet.at('shop'), hurry);
   assert.equal(receivedAcross(fleet.at('shop')), store.totalBytes);
   assert.equal(fleet.get('shop-1').closures.uplink(store.manifestHash).receivedAcrossBytes, 0);
+});
+
+test('fetch() takes over what a neighbour has of a path before it crosses for the rest', async (context) => {
+  const { path } = largest();
+  const [leader, other] = takeoverOrder(path.narHash, ['shop-1', 'shop-2']);
+  const spoolFolder = `${store.folder}/adopted`;
+  const half = Math.floor(path.narSize / 2);
+  await mkdir(spoolFolder);
+  const nar = await readNar(`${store.storeFolder}${path.storePath}`);
+  await writeFile(`${spoolFolder}/${path.narHash.slice('sha256:'.length)}.nar.part`, nar.subarray(0, half));
+  const fleet = await startFleet(store, { home: 1, shop: 2 }, (name) => (name === other ? { spoolFolder } : {}));
+  context.after(() => fleet.stop());
+  await fetchAt([fleet.get(required(leader))]);
+  assert.equal(receivedAcross(fleet.at('shop')), store.totalBytes - half);
 });
 
 test('fetch() goes on from another site when the builder dies midway', async (context) => {
@@ -259,10 +263,9 @@ test('a neighbour that gathers wrong content for another one is not blamed for i
 });
 
 test('a sender whose store changed says so instead of ending its answer', async (context) => {
-  const changed = largest().path;
-  const other = required(store.manifest.paths.find((path) => path.narSize < changed.narSize));
+  const smallest = required(store.manifest.paths.toSorted((left, right) => left.narSize - right.narSize)[0]);
   const fleet = await startFleet(store, { home: 1, shop: 1 }, (name) =>
-    name === 'home-1' ? { nix: { physicalPath: () => `${store.storeFolder}${other.storePath}` } } : {},
+    name === 'home-1' ? { nix: { physicalPath: () => `${store.storeFolder}${smallest.storePath}` } } : {},
   );
   context.after(() => fleet.stop());
   await assert.rejects(fetchAt(fleet.at('shop')), /home-1/);
@@ -338,6 +341,22 @@ test('fetch() keeps at most four paths in flight from one source', async (contex
   };
   await fetchAt(fleet.at('shop'));
   assert.equal(most, 4);
+});
+
+test('fetch() survives a source that answers with noise', async (context) => {
+  const fleet = await startFleet(store, { home: 1, rogue: 1, shop: 1 }, (name) => ({
+    holdsAll: name !== 'shop-1',
+    sources: ['rogue-1', 'home-1'],
+  }));
+  context.after(() => fleet.stop());
+  const random = seededRandom('noise');
+  context.diagnostic(random.seedText);
+  fleet.network.onMessage = ({ from, bytes }) => {
+    if (from !== 'rogue-1') return bytes;
+    if (random.below(3) === 0) return random.bytes(random.below(300));
+    return bytes.with(random.below(Math.min(40, bytes.byteLength)), random.below(256));
+  };
+  await fetchAt(fleet.at('shop'));
 });
 
 test('fetch() refuses with disk-full when the spool may not hold the closure, and finishes when it may', async (context) => {
