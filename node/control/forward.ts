@@ -88,6 +88,7 @@ export function createForwarding(components: ForwardingComponents): Forwarding {
         try {
           for await (const event of attempt(target, ask, signal)) {
             search.restart();
+            mayHaveBegun = true;
             yield event;
             if (event.kind === 'end' || event.kind === 'error') return;
           }
@@ -129,7 +130,7 @@ export function createForwarding(components: ForwardingComponents): Forwarding {
     }
   }
 
-  /** Ends with an error `not-controller` as soon as this peer does not lead any more. */
+  /** Ends with an error of lostCodes as soon as this peer does not lead any more. */
   async function* carryOutWhileLeading(
     ask: ControlAsk,
     sender: string,
@@ -146,7 +147,7 @@ export function createForwarding(components: ForwardingComponents): Forwarding {
     } catch (error) {
       if (signal.aborted) throw error;
       if (!lost.signal.aborted && !(error instanceof ParleyError)) logger.error({ error }, 'a command broke');
-      yield { kind: 'error', error: toErrorRecord(lost.signal.aborted ? notController() : error) };
+      yield { kind: 'error', error: toErrorRecord(lost.signal.aborted ? outcomeUnknown() : error) };
     } finally {
       stopWatching();
     }

@@ -41,7 +41,8 @@ interface Sighting {
   beat: Beat | null;
   beatMonotonicMs: number;
   seenMs: number;
-  connectedSinceMs: number | undefined;
+  /** When the newest connection came up; it may be gone since `lostAtMs`. */
+  connectedAtMs: number | undefined;
   lostAtMs: number | undefined;
 }
 
@@ -57,7 +58,7 @@ export function createPresence(components: PresenceComponents): Presence {
   function sightingOf(peer: string): Sighting {
     let sighting = sightings.get(peer);
     if (sighting === undefined) {
-      sighting = { beat: null, beatMonotonicMs: 0, seenMs: 0, connectedSinceMs: undefined, lostAtMs: undefined };
+      sighting = { beat: null, beatMonotonicMs: 0, seenMs: 0, connectedAtMs: undefined, lostAtMs: undefined };
       sightings.set(peer, sighting);
     }
     return sighting;
@@ -73,9 +74,9 @@ export function createPresence(components: PresenceComponents): Presence {
     const sighting = sightings.get(peer);
     if (sighting === undefined) return false;
     const now = clock.monotonicMs();
-    const here = sighting.connectedSinceMs !== undefined || now - (sighting.lostAtMs ?? -Infinity) < reconnectGraceMs;
-    const lastSignMs = Math.max(sighting.beatMonotonicMs, sighting.connectedSinceMs ?? 0);
-    return here && now - lastSignMs < beatAgeMsMax;
+    if (sighting.connectedAtMs === undefined) return false;
+    const isHere = sighting.lostAtMs === undefined || now - sighting.lostAtMs < reconnectGraceMs;
+    return isHere && now - Math.max(sighting.beatMonotonicMs, sighting.connectedAtMs) < beatAgeMsMax;
   }
 
   function onConnection(peer: string, connected: boolean): void {
@@ -84,10 +85,9 @@ export function createPresence(components: PresenceComponents): Presence {
     graceTimers.get(peer)?.();
     graceTimers.delete(peer);
     if (connected) {
-      sighting.connectedSinceMs ??= clock.monotonicMs();
+      sighting.connectedAtMs = clock.monotonicMs();
       sighting.lostAtMs = undefined;
     } else {
-      sighting.connectedSinceMs = undefined;
       sighting.lostAtMs = clock.monotonicMs();
       graceTimers.set(
         peer,
@@ -106,11 +106,17 @@ export function createPresence(components: PresenceComponents): Presence {
   function sweep(): void {
     const { members } = ledger.state();
     for (const [peer, sighting] of sightings) {
-      if (members[peer] === undefined && sighting.connectedSinceMs === undefined) {
+      if (members[peer] === undefined && isGone(sighting)) {
         sightings.delete(peer);
         lastOnline.delete(peer);
       } else if (lastOnline.get(peer) !== isOnline(peer)) tell(peer);
     }
+  }
+
+  function isGone({ connectedAtMs, lostAtMs }: Sighting): boolean {
+    return (
+      connectedAtMs === undefined || (lostAtMs !== undefined && clock.monotonicMs() - lostAtMs >= reconnectGraceMs)
+    );
   }
 
   function record(peer: string, beat: Beat): void {

@@ -18,12 +18,12 @@ export function nextVoterChange(
     .filter((member) => member.roles.includes('voter') && member.raftId > 0)
     .map((member) => member.raftId)
     .sort((a, b) => a - b);
-  const promoted = state.learners.find((raftId) => wanted.includes(raftId) && isCaughtUp(raftId));
+  const { voters, learners } = state;
+  const promoted = learners.find((raftId) => wanted.includes(raftId) && isCaughtUp(raftId));
   if (promoted !== undefined) return { kind: 'promote', raftId: promoted };
-  if (state.learners.length > 0) {
-    const stray = state.learners.find((raftId) => !wanted.includes(raftId));
-    return stray === undefined ? undefined : { kind: 'remove', raftId: stray };
-  }
-  const added = wanted.find((raftId) => !state.voters.includes(raftId));
+  const stray = learners.find((raftId) => !wanted.includes(raftId));
+  if (stray !== undefined) return { kind: 'remove', raftId: stray };
+  // A learner counts in no majority: one that never starts keeps no other voter out.
+  const added = wanted.find((raftId) => !voters.includes(raftId) && !learners.includes(raftId));
   return added === undefined ? undefined : { kind: 'add-learner', raftId: added };
 }

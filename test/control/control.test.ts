@@ -337,6 +337,7 @@ test('createControl() tells what is wrong with a selector before anything is sta
 test('createControl() reads logs from the peers that ran the parts', async (t) => {
   const rig = await startRig(t);
   await commitFirst(rig);
+  rig.fleet.outcomes.set('web1', 'degraded');
   endOf(await rig.ask('hub', deployAll, { speakAs: 'dan' }));
   endOf(await rig.ask('hub', { name: 'approve', task: 't2', plan: null }, { speakAs: 'ann' }));
   for (const follow of [false, true]) {
@@ -344,7 +345,7 @@ test('createControl() reads logs from the peers that ran the parts', async (t) =
     const lines = events.flatMap((event) => (event.kind === 'log' ? [event.line.text] : []));
     assert.deepEqual(lines, ['a unit is slow']);
   }
-  const card = check(taskDetailSchema, viewOf(await rig.ask('v3', { name: 'task', task: 't2' }), 'task'));
+  const card = check(taskDetailSchema, viewOf(await rig.ask('v3', { name: 'task', task: 't2/web1' }), 'task'));
   assert.deepEqual(card.messages, [{ level: 'warning', text: 'a unit is slow' }]);
 });
 

@@ -15,17 +15,25 @@ interface Source {
   readonly task: string;
 }
 
-/** All lines, part by part; with `follow` as they come, until the task has ended. */
+type LogContext = Pick<CommandContext, 'components' | 'signal' | 'isOnline'>;
+
+/** All lines there are, part by part; only of the task itself and of parts that did not go well with `troubled`. */
 export async function* readTaskLogs(
-  context: Pick<CommandContext, 'components' | 'signal' | 'isOnline'>,
+  context: LogContext,
   id: string,
-  follow: boolean,
+  parts: 'all' | 'troubled',
 ): AsyncGenerator<LogLine> {
-  const { ledger } = context.components;
-  if (!follow) {
-    for (const source of sourcesOf(ledger.state(), id)) yield* readSource(context, source, false, context.signal);
-    return;
+  const state = context.components.ledger.state();
+  for (const source of sourcesOf(state, id)) {
+    const { outcome, parent } = state.tasks[source.task] ?? {};
+    const isCalm = parent !== null && (outcome === null || outcome === 'succeeded');
+    if (parts === 'all' || !isCalm) yield* readSource(context, source, false, context.signal);
   }
+}
+
+/** The lines of all parts as they come, until the task has ended. */
+export async function* followTaskLogs(context: LogContext, id: string): AsyncGenerator<LogLine> {
+  const { ledger } = context.components;
   const over = new AbortController();
   const signal = AbortSignal.any([context.signal, over.signal]);
   const merged = mergeAsync<LogLine>(signal);
@@ -75,7 +83,7 @@ function peersOf(task: Task, state: LedgerState): string[] {
 }
 
 async function* readSource(
-  context: Pick<CommandContext, 'components' | 'isOnline'>,
+  context: Omit<LogContext, 'signal'>,
   source: Source,
   follow: boolean,
   signal: AbortSignal,

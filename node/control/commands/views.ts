@@ -18,7 +18,7 @@ import {
   taskEvent,
   taskNamed,
 } from './command-context.ts';
-import { readTaskLogs } from './task-logs.ts';
+import { followTaskLogs, readTaskLogs } from './task-logs.ts';
 
 type Of<N extends Command['name']> = Extract<Command, { name: N }>;
 
@@ -56,7 +56,7 @@ export async function* task(context: CommandContext, command: Of<'task'>): Comma
   const lines: LogLine[] = [];
   const signal = AbortSignal.any([context.signal, AbortSignal.timeout(messagesTimeoutMs)]);
   try {
-    for await (const line of readTaskLogs({ ...context, signal }, command.task, false)) {
+    for await (const line of readTaskLogs({ ...context, signal }, command.task, 'troubled')) {
       if (lines.push(line) >= messageLinesMax) break;
     }
   } catch {
@@ -74,7 +74,8 @@ export async function* watch(context: CommandContext, command: Of<'watch'>): Com
 
 export async function* logs(context: CommandContext, command: Of<'logs'>): CommandEvents {
   taskNamed(context, command.task);
-  for await (const line of readTaskLogs(context, command.task, command.follow)) yield { kind: 'log', line };
+  const lines = command.follow ? followTaskLogs(context, command.task) : readTaskLogs(context, command.task, 'all');
+  for await (const line of lines) yield { kind: 'log', line };
   yield endEvent({ text: '', task: command.task });
 }
 
