@@ -8,31 +8,26 @@ import {
   type ControlAnswer,
   type ControlAsk,
   commandBytesMax,
-  commandEventSchema,
-  controlAnswerSchema,
   controlAskSchema,
-  controlEventBytesMax,
-  controlPartBytesMax,
   controlProtocol,
 } from '../../protocols/control.ts';
 import { ParleyError, toErrorRecord } from '../../protocols/errors.ts';
 import type { Clock, Logger, Mesh, MessageStream } from '../interfaces.ts';
 import { isReadCommand } from './authorise-core.ts';
 import type { ControlLedger, Leadership } from './control-types.ts';
+import { Redirected, readAnswer, sendEvent } from './controller-answers.ts';
+import { createSearch } from './controller-search.ts';
 
 /** How long a command looks for a controller before it gives up (design: failover takes about a second). */
 const searchMs = 15_000;
 /** Reads rather show what is known here than make a person wait. */
 const readSearchMs = 2_000;
-/** Between two looks for a controller; a change of leadership is noticed at once. */
-const searchPeriodMs = 250;
 /** To open a stream to a peer that may be gone. */
 const openTimeoutMs = 3_000;
 /** The local replica follows the controller by a few milliseconds; a peer that lags longer answers all the same. */
 const catchUpMs = 5_000;
 /** Commands that one peer may have under way here: follows of the people at its sockets. */
 const streamsPerPeerMax = 128;
-const answerBytesMax = controlPartBytesMax + 1024;
 
 export interface CarryOutOptions {
   /** The peer that forwarded the request; this peer's own id for its socket. */
@@ -56,18 +51,6 @@ export interface Forwarding {
   /** Events of a request, the last one being `end` or `error`, wherever the controller is. */
   run(ask: ControlAsk, signal: AbortSignal): AsyncGenerator<CommandEvent>;
   start(): void;
-}
-
-/** Ends one attempt: another peer leads, or nobody could be asked. */
-class Redirected extends Error {
-  readonly controller: string | null;
-  /** True where the asked peer may have begun. */
-  readonly mayHaveBegun: boolean;
-  constructor(controller: string | null, mayHaveBegun: boolean, cause?: unknown) {
-    super('the asked peer does not lead', { cause });
-    this.controller = controller;
-    this.mayHaveBegun = mayHaveBegun;
-  }
 }
 
 /** Errors after which the same request goes to the next controller. */
@@ -234,69 +217,6 @@ export function createForwarding(components: ForwardingComponents): Forwarding {
         inboundStreamsMax: streamsPerPeerMax,
         messageBytesMax: commandBytesMax + 1024,
       });
-    },
-  };
-}
-
-type ReadAnswer =
-  | { readonly kind: 'done'; readonly ledgerIndex: number }
-  | { readonly kind: 'event'; readonly event: CommandEvent };
-
-async function readAnswer(stream: MessageStream, signal: AbortSignal): Promise<ReadAnswer> {
-  const parts: Uint8Array[] = [];
-  let byteCount = 0;
-  for (;;) {
-    const message = await stream.receive({ signal });
-    if (message === undefined) throw new Redirected(null, true, 'the stream ended before the last event');
-    const answer = decode(controlAnswerSchema, message, answerBytesMax, "the controller's answer");
-    if (answer.kind === 'done') return answer;
-    if (answer.kind === 'redirect') throw new Redirected(answer.controller, false);
-    parts.push(answer.bytes);
-    byteCount += answer.bytes.byteLength;
-    if (byteCount > controlEventBytesMax)
-      throw new ParleyError('too-large', `an event has more than ${byteCount} bytes`);
-    if (answer.last) {
-      const event = decode(commandEventSchema, Buffer.concat(parts), controlEventBytesMax, 'event');
-      return { kind: 'event', event };
-    }
-  }
-}
-
-async function sendEvent(stream: MessageStream, event: CommandEvent): Promise<void> {
-  const bytes = encode(event);
-  for (let at = 0; at === 0 || at < bytes.byteLength; at += controlPartBytesMax) {
-    const part = bytes.subarray(at, at + controlPartBytesMax);
-    const last = at + controlPartBytesMax >= bytes.byteLength;
-    await stream.send(encode({ kind: 'part', bytes: part, last } satisfies ControlAnswer));
-  }
-}
-
-interface Search {
-  attempts: number;
-  isOver(): boolean;
-  /** Somebody answered: the time begins anew. */
-  restart(): void;
-  /** Waits a moment, or until leadership changes. */
-  pause(leadership: Leadership, signal: AbortSignal): Promise<void>;
-}
-
-function createSearch(lengthMs: number, clock: Clock): Search {
-  let endsAtMs = clock.monotonicMs() + lengthMs;
-  return {
-    attempts: 0,
-    isOver: () => clock.monotonicMs() >= endsAtMs,
-    restart() {
-      endsAtMs = clock.monotonicMs() + lengthMs;
-    },
-    async pause(leadership, signal) {
-      const { promise, resolve } = Promise.withResolvers<void>();
-      const stops = [clock.after(searchPeriodMs, resolve), leadership.onChange(resolve)];
-      const onAbort = () => resolve();
-      signal.addEventListener('abort', onAbort);
-      await promise;
-      signal.removeEventListener('abort', onAbort);
-      for (const stop of stops) stop();
-      if (signal.aborted) throw signal.reason;
     },
   };
 }

@@ -2,7 +2,7 @@
 
 import type { Beat } from '../../protocols/beat.ts';
 import { memberNamed } from '../../protocols/ledger-rules.ts';
-import type { LedgerState, Member, Reason, Task } from '../../protocols/ledger-state.ts';
+import type { LedgerState, Member, Order, Reason, Task } from '../../protocols/ledger-state.ts';
 import type { PeerView, StatusView } from '../../protocols/views.ts';
 
 /** What a peer knows beside the ledger's state. */
@@ -71,7 +71,7 @@ function peerView(member: Member, state: LedgerState, facts: ViewFacts): PeerVie
     controller: member.peer === facts.controller,
     running,
     booted: (online ? beat?.booted : undefined) ?? device?.booted ?? null,
-    desired: order === undefined || order.cancelled ? null : order.closure,
+    desired: order === undefined || isVoid(order) ? null : order.closure,
     commit: running === null ? null : commitOf(member.name, running, state),
     outcome: device?.outcome ?? null,
     reason: order?.reason ?? null,
@@ -80,6 +80,11 @@ function peerView(member: Member, state: LedgerState, facts: ViewFacts): PeerVie
     activity: online ? activityText(beat) : null,
     bytesBySite: beat?.traffic ?? {},
   };
+}
+
+/** A cancelled order is no target, unless the device was past the point of no return. */
+function isVoid({ cancelled, outcome }: Order): boolean {
+  return cancelled && (outcome === null || outcome === 'cancelled');
 }
 
 /** The commit that a host's running closure was built from, where the ledger knows it. */

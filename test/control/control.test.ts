@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { connectControl } from '../../node/control/client.ts';
 import { type Control, createControl } from '../../node/control/index.ts';
-import { check } from '../../protocols/codec.ts';
+import { check, encode } from '../../protocols/codec.ts';
 import { type Command, type CommandEvent, controlProtocol } from '../../protocols/control.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import {
@@ -384,4 +384,17 @@ test('createControl() survives malformed, oversized and truncated forwarded requ
     stream.abort(new Error('done'));
   }
   await commitFirst(rig);
+});
+
+test('createControl() reports a controller whose answers are nonsense, and lives on', async (t) => {
+  const rig = await startRig(t);
+  const answers = [new Uint8Array([1, 2, 3]), encode({ kind: 'part', bytes: new Uint8Array([0xff]), last: true })];
+  for (const answer of answers) {
+    rig.fleet.componentsOf('hub').mesh.handle(controlProtocol, async (stream) => {
+      await stream.receive();
+      await stream.send(answer);
+    });
+    assert.equal(errorOf(await rig.ask('v3', { name: 'status' })).code, 'malformed');
+  }
+  endOf(await rig.ask('hub', { name: 'status' }));
 });
