@@ -4,7 +4,6 @@
 import { existsSync } from 'node:fs';
 import { constants } from 'node:os';
 import { setTimeout as wait } from 'node:timers/promises';
-import { execa } from 'execa';
 import { ParleyError, type ParleyErrorInit } from '../../protocols/errors.ts';
 import { logLineCharactersMax } from '../../protocols/limits.ts';
 import type { Logger, ProcessRequest, ProcessResult, ProcessRunner } from '../interfaces.ts';
@@ -43,6 +42,8 @@ export function createProcessRunner(components: ProcessRunnerComponents): Proces
 }
 
 async function runOnce(request: ProcessRequest): Promise<ProcessResult> {
+  // Loaded with the first program: many a device runs none for weeks, and it takes 7 MiB.
+  const { execa } = await import('execa');
   if (request.signal?.aborted) throw cancelled(request);
   const subprocess = execa(request.program, [...request.arguments], {
     env: { ...inheritedEnvironment(), ...request.environment },

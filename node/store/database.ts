@@ -133,8 +133,17 @@ async function readRange(
   }
 }
 
+/** LevelDB's own defaults (8 MiB and twice 4 MiB a database) are for larger machines; our databases are a few MiB. */
+const cacheBytes = 1024 * 1024;
+const writeBufferBytes = 1024 * 1024;
+
 async function openDatabase(folder: string): Promise<Database> {
-  const database: Database = new ClassicLevel(folder, { keyEncoding: 'utf8', valueEncoding: 'view' });
+  const database: Database = new ClassicLevel(folder, {
+    keyEncoding: 'utf8',
+    valueEncoding: 'view',
+    cacheSize: cacheBytes,
+    writeBufferSize: writeBufferBytes,
+  });
   try {
     await database.open();
     return database;
