@@ -23,6 +23,7 @@ import { createBlobStore, lockStateFolder, openStore } from './store/index.ts';
 import { leadershipOf, unknownLeadership, votersOf } from './wiring/leadership.ts';
 import { createManifests } from './wiring/manifests.ts';
 import { createProjectFollower } from './wiring/project-follower.ts';
+import { createSecondHolder } from './wiring/second-holder.ts';
 
 /** Bytes of closures on their way into the store. */
 const spoolBytesMax = 64 * 2 ** 30;
@@ -166,6 +167,13 @@ async function createDeviceParts({ config, membership, identity, logger, at }: B
           .map(({ peer }) => peer),
     },
   });
+  const { keepTwice } = createSecondHolder(at('roots', 'kept'))({
+    mesh,
+    state: ledger.state,
+    closures,
+    removeRoot: nix.removeRoot,
+    logger,
+  });
   const { healthSettleMs, confirmWindowMs } = config;
   const device = createDevice({
     self,
@@ -196,7 +204,7 @@ async function createDeviceParts({ config, membership, identity, logger, at }: B
     if (known !== acknowledged && known) void journal.acknowledge(known);
     acknowledged = known;
   });
-  return { runner, nix, journal, closures, device, parts: [journal, closures, device], stores: [store] };
+  return { runner, nix, journal, closures, keepTwice, device, parts: [journal, closures, device], stores: [store] };
 }
 
 /** Keys of the builders in force. */
@@ -256,7 +264,7 @@ async function createProjectParts(
 function createControlParts(
   { config, membership, logger, at }: Basis,
   { mesh, ledger, blobs, consensus, leadership }: MeshParts,
-  { journal, closures, device }: DeviceParts,
+  { journal, closures, keepTwice, device }: DeviceParts,
   { project, builderAt, builderKey }: ProjectParts,
 ): Startable {
   const control = createControl({
@@ -272,6 +280,7 @@ function createControlParts(
     blobs,
     project,
     builderAt,
+    keepTwice,
     diffClosures,
     journal,
     createToken,

@@ -149,6 +149,8 @@ export interface ControlComponents {
   readonly project: ControlProject | null;
   /** The builder of a peer with that role; this peer's own included. */
   readonly builderAt: (peer: string) => ControlBuilder;
+  /** Resolves once a peer besides its builder has a built closure, or none can: it must outlive its builder. */
+  readonly keepTwice: (manifest: string, builder: string, options: Waiting) => Promise<void>;
   readonly diffClosures: DiffClosures;
   readonly journal: ControlJournal;
   /** Makes the text of an invite and the hash of its secret. */

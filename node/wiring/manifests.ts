@@ -11,7 +11,7 @@ const rememberedMax = 8;
 export interface Manifests {
   /** The manifest of this hash; undefined when no reachable peer has it. */
   load(hash: string): Promise<Manifest | undefined>;
-  /** Peers thought to have the whole closure: its builder, then those that run or ran it. */
+  /** Peers that may have the whole closure: its builder, those that ran it, then those that may keep it for the builder. */
   sources(hash: string): readonly Source[];
 }
 
@@ -40,8 +40,11 @@ export function createManifests(components: {
       const isBuilder = (member: Member): boolean => member.builderKey?.startsWith(`${key}:`) ?? false;
       const has = (member: Member): boolean =>
         devices[member.name]?.ran.some(({ manifest }) => manifest === hash) ?? false;
-      const others = Object.values(members).filter(({ peer }) => peer !== self);
-      const ordered = [...others.filter(isBuilder), ...others.filter((member) => !isBuilder(member) && has(member))];
+      const mayKeep = ({ roles }: Member): boolean => roles.includes('voter') || roles.includes('builder');
+      const rank = (member: Member): number => (isBuilder(member) ? 0 : has(member) ? 1 : mayKeep(member) ? 2 : 3);
+      const ordered = Object.values(members)
+        .filter((member) => member.peer !== self && rank(member) < 3)
+        .sort((one, other) => rank(one) - rank(other));
       return ordered.map(({ peer, site }) => ({ peer, site }));
     },
   };

@@ -338,6 +338,7 @@ export class FakeFleet {
       },
       project: this.#projectOf(self),
       builderAt: (peer) => this.#builderAt(self, peer),
+      keepTwice: async () => undefined,
       diffClosures,
       journal: {
         pull: ({ peer, from }) =>

@@ -50,6 +50,7 @@ export async function build(task: Task, due: DueBuild, context: JobContext): Pro
     const source = { revision: revisionOf(task), host: hosts[0] ?? '' };
     const result = await builder.build({ drvPath, source }, options);
     const manifest = await storeRecord(context, result.manifest);
+    await context.components.keepTwice(manifest, peer, { signal: context.signal });
     const body = { task: taskId, attempt, drvPath, closure: result.storePath, manifest };
     await propose(context, { kind: 'build-finished', actor: 'controller', body });
   } catch (error) {
