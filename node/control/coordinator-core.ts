@@ -4,7 +4,7 @@
 
 import type { Evaluation } from '../../protocols/build-job.ts';
 import type { EntryBody, EntryDraft } from '../../protocols/ledger-entries.ts';
-import { childTaskId, isOpen, memberNamed } from '../../protocols/ledger-rules.ts';
+import { childTaskId, isOpen } from '../../protocols/ledger-rules.ts';
 import type { LedgerState, Task } from '../../protocols/ledger-state.ts';
 import { textCharactersMax } from '../../protocols/limits.ts';
 import type { Plan } from '../../protocols/plan.ts';
@@ -216,12 +216,6 @@ export function failedHosts(state: LedgerState, task: Task): { readonly host: st
 
 export function childrenOf(state: LedgerState, task: Task): Task[] {
   return task.children.flatMap((id) => state.tasks[id] ?? []);
-}
-
-/** True when the peer of this host is there and takes orders. */
-export function isHostOnline(state: LedgerState, host: string, isOnline: (peer: string) => boolean): boolean {
-  const member = memberNamed(state, host);
-  return member !== undefined && isOnline(member.peer);
 }
 
 function hasFailed(task: Task, host: string, state: LedgerState): boolean {

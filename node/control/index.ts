@@ -13,5 +13,4 @@ export type {
   ControlVoters,
   Leadership,
 } from './control-types.ts';
-export { controlSocketPath } from './socket-path.ts';
 export type { VoterChange } from './voters-core.ts';
