@@ -181,6 +181,25 @@ test('createCoordinator() ends an aborted deploy whose devices are away', async 
   assert.equal(state.orders.web1?.cancelled, true);
 });
 
+test('createCoordinator() ends the builds of a task that was aborted, and all of them when leadership is lost', async (t) => {
+  const fleet = buildFleet();
+  fleet.hangingBuilds.add(drvPath('system-shared-1.0'));
+  startControllers(t, fleet, ['hub']);
+  fleet.lead('hub');
+  await committed(fleet);
+  const first = requestDeploy(fleet, ['web1']);
+  const isBuilding = (task: string) => (state: LedgerState) => state.tasks[`${task}/build-1`] !== undefined;
+  await fleet.until('the build runs', isBuilding(first));
+  fleet.apply({ kind: 'task-aborted', actor: 'dan', body: { task: first } });
+  while (fleet.abortedBuilds.length < 1) await new Promise((resolve) => setImmediate(resolve));
+  const second = requestDeploy(fleet, ['web2']);
+  await fleet.until('the build runs', isBuilding(second));
+  fleet.lead(null);
+  while (fleet.abortedBuilds.length < 2) await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(fleet.state().tasks[second]?.outcome, null);
+  assert.equal(fleet.entriesOf('build-failed').length, 0);
+});
+
 test('createCoordinator() refreshes inputs into a draft and says what changed', async (t) => {
   const fleet = buildFleet();
   startControllers(t, fleet, ['hub']);

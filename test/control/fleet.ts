@@ -2,6 +2,7 @@
 // heavy neighbours (builders, devices, git) that count what they are asked and refuse what they should never be asked.
 
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { diffClosures } from '../../node/build/closure-diff-core.ts';
 import type { ControlBuilder, ControlComponents, ControlLedger } from '../../node/control/control-types.ts';
 import { systemClock } from '../../node/host/index.ts';
@@ -43,6 +44,9 @@ export class FakeFleet {
   readonly dead = new Set<string>();
   readonly offline = new Set<string>();
   readonly brokenBuilds = new Set<string>();
+  /** Builds that go on until they are aborted. */
+  readonly hangingBuilds = new Set<string>();
+  readonly abortedBuilds: string[] = [];
   /** How a host's switch ends; succeeded unless said. */
   readonly outcomes = new Map<string, 'succeeded' | 'degraded' | 'rolled-back'>();
   readonly blobs = new Map<string, Uint8Array>();
@@ -225,6 +229,11 @@ export class FakeFleet {
         this.#effect(asking, `build ${request.drvPath} on ${name}`, async () => {
           check();
           options.onProgress?.({ done: 1, expected: 2, running: 1, failed: 0 });
+          if (this.hangingBuilds.has(request.drvPath)) {
+            if (!options.signal.aborted) await once(options.signal, 'abort');
+            this.abortedBuilds.push(request.drvPath);
+            throw new ParleyError('cancelled', 'the build was cancelled');
+          }
           if (this.brokenBuilds.has(request.drvPath))
             throw new ParleyError('build-failed', `builder of ${request.drvPath} failed`);
           return buildResultOf(request.drvPath);
