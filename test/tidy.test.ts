@@ -79,7 +79,9 @@ function importsOf({ file, text }: { file: string; text: string }): Import[] {
 const imports = sources.flatMap(importsOf);
 const ours = imports.filter(({ specifier }) => !specifier.startsWith('node:') && specifier.endsWith('.ts'));
 const topOf = (file: string) => file.split('/')[0] ?? '';
-const roomOf = (file: string) => (/^node\/[^/]+\//.test(file) ? file.split('/').slice(0, 2).join('/') : undefined);
+/** node/wiring is no room: it is the part of create-node.ts that does not fit into it. */
+const roomOf = (file: string) =>
+  /^node\/(?!wiring\/)[^/]+\//.test(file) ? file.split('/').slice(0, 2).join('/') : undefined;
 const isPure = (file: string) => /-(core|plan)\.ts$/.test(file) && file.startsWith('node/');
 
 function none(problems: readonly string[]): void {
@@ -147,8 +149,9 @@ test('files are short enough to read', () => {
   none(long.map(({ file, text }) => `${file} has ${text.split('\n').length - 1} lines: split it below ${linesMax}`));
 });
 
-test('files open with what they own and why', () => {
+test('files open with what they own and why; tests say it by their names', () => {
   const wrong = sources.flatMap(({ file, text }) => {
+    if (file.endsWith('.test.ts')) return [];
     const lines = text.split('\n');
     const start = lines[0]?.startsWith('#!') ? 1 : 0;
     const length = lines.slice(start).findIndex((line) => !line.startsWith('// '));
