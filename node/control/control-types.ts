@@ -11,7 +11,7 @@ import type {
   UpdateResult,
 } from '../../protocols/build-job.ts';
 import type { Report } from '../../protocols/journal.ts';
-import type { EntryDraft, LedgerEntry } from '../../protocols/ledger-entries.ts';
+import type { EntryDraft } from '../../protocols/ledger-entries.ts';
 import type { CommandResult, CommitIntent, LedgerState } from '../../protocols/ledger-state.ts';
 import type { ClosureChange } from '../../protocols/plan.ts';
 import type { LogLine } from '../../protocols/views.ts';
@@ -25,7 +25,7 @@ interface Waiting {
 
 export interface ControlLedger {
   state(): LedgerState;
-  onApplied(listener: (state: LedgerState, entry: LedgerEntry | undefined) => void): () => void;
+  onApplied(listener: (state: LedgerState) => void): () => void;
   waitFor(predicate: (state: LedgerState) => boolean, signal: AbortSignal): Promise<LedgerState>;
   propose(draft: EntryDraft, options: Waiting): Promise<{ readonly index: number; readonly result: CommandResult }>;
   fetchBlob(hash: string, options: Waiting): Promise<Uint8Array>;
