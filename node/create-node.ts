@@ -7,7 +7,7 @@ import packageFacts from '../package.json' with { type: 'json' };
 import type { LedgerState } from '../protocols/ledger-state.ts';
 import type { Membership } from '../protocols/membership.ts';
 import { createBuildClient, createBuilder, diffClosures, serveBuildJobs } from './build/index.ts';
-import { createClosures } from './closure/index.ts';
+import { createClosures, createSecondHolder } from './closure/index.ts';
 import type { LoadedConfig } from './config.ts';
 import { bootstrapLog, createConsensus } from './consensus/index.ts';
 import { createControl } from './control/index.ts';
@@ -23,7 +23,6 @@ import { createBlobStore, lockStateFolder, openStore } from './store/index.ts';
 import { leadershipOf, unknownLeadership, votersOf } from './wiring/leadership.ts';
 import { createManifests } from './wiring/manifests.ts';
 import { createProjectFollower } from './wiring/project-follower.ts';
-import { createSecondHolder } from './wiring/second-holder.ts';
 
 /** Bytes of closures on their way into the store. */
 const spoolBytesMax = 64 * 2 ** 30;
@@ -169,7 +168,8 @@ async function createDeviceParts({ config, membership, identity, logger, at }: B
   });
   const { keepTwice } = createSecondHolder(at('roots', 'kept'))({
     mesh,
-    state: ledger.state,
+    keepers: manifests.keepers,
+    mayAsk: (peer) => ledger.state().members[peer]?.roles.includes('voter') ?? false,
     closures,
     removeRoot: nix.removeRoot,
     logger,

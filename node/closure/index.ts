@@ -22,6 +22,7 @@ import { createTraffic, type SiteBytes, type UplinkFigures } from './traffic.ts'
 export type { SiteMap, Source } from './acquire.ts';
 export type { FetchOptions, FetchProgress } from './fetcher.ts';
 export type { ClosureNix, RealiseOptions } from './holdings.ts';
+export { createSecondHolder, type SecondHolder, type SecondHolderComponents } from './second-holder.ts';
 export type { SiteBytes, UplinkFigures } from './traffic.ts';
 
 /** What was gathered for neighbours and used by nobody for one to two of these leaves the spool. */

@@ -11,9 +11,13 @@ const rememberedMax = 8;
 export interface Manifests {
   /** The manifest of this hash; undefined when no reachable peer has it. */
   load(hash: string): Promise<Manifest | undefined>;
-  /** Peers that may have the whole closure: its builder, those that ran it, then those that may keep it for the builder. */
+  /** Peers thought to have the whole closure: its builder, then those that run or ran it, then those that may keep it. */
   sources(hash: string): readonly Source[];
+  /** Peers that may keep what a builder built, its neighbours first: nothing then crosses an uplink for it. */
+  keepers(builder: string): readonly string[];
 }
+
+const mayKeep = ({ roles }: Member): boolean => roles.includes('voter') || roles.includes('builder');
 
 export function createManifests(components: {
   readonly self: string;
@@ -40,12 +44,20 @@ export function createManifests(components: {
       const isBuilder = (member: Member): boolean => member.builderKey?.startsWith(`${key}:`) ?? false;
       const has = (member: Member): boolean =>
         devices[member.name]?.ran.some(({ manifest }) => manifest === hash) ?? false;
-      const mayKeep = ({ roles }: Member): boolean => roles.includes('voter') || roles.includes('builder');
       const rank = (member: Member): number => (isBuilder(member) ? 0 : has(member) ? 1 : mayKeep(member) ? 2 : 3);
       const ordered = Object.values(members)
         .filter((member) => member.peer !== self && rank(member) < 3)
         .sort((one, other) => rank(one) - rank(other));
       return ordered.map(({ peer, site }) => ({ peer, site }));
+    },
+    keepers(builder) {
+      const { members } = state();
+      const site = members[builder]?.site;
+      const rank = (member: Member): number => (member.site === site ? 0 : 1);
+      return Object.values(members)
+        .filter((member) => member.peer !== builder && mayKeep(member))
+        .sort((one, other) => rank(one) - rank(other) || (one.name < other.name ? -1 : 1))
+        .map(({ peer }) => peer);
     },
   };
 }

@@ -11,9 +11,8 @@ import {
 } from '../../protocols/closure-keep.ts';
 import { decode, encode } from '../../protocols/codec.ts';
 import { fromErrorRecord, ParleyError, toErrorRecord } from '../../protocols/errors.ts';
-import type { LedgerState, Member } from '../../protocols/ledger-state.ts';
-import type { Closures } from '../closure/index.ts';
 import type { Logger, Mesh, MessageStream } from '../interfaces.ts';
+import type { Closures } from './index.ts';
 
 /** Closures kept for others; the oldest leave first. A deploy of a large fleet has about this many different ones. */
 const keptMax = 256;
@@ -30,15 +29,18 @@ export interface SecondHolder {
 
 export interface SecondHolderComponents {
   readonly mesh: Pick<Mesh, 'self' | 'open' | 'handle' | 'connectedPeers'>;
-  readonly state: () => LedgerState;
+  /** Peers that may keep what a builder built, the preferred first; without the builder itself. */
+  readonly keepers: (builder: string) => readonly string[];
+  /** Whether a peer may have closures kept here: a possible controller. */
+  readonly mayAsk: (peer: string) => boolean;
   readonly closures: Pick<Closures, 'fetch' | 'realise'>;
   readonly removeRoot: (link: string) => Promise<void>;
   readonly logger: Logger;
 }
 
-/** @param rootsFolder folder of the kept closures' garbage-collector roots, this room's own. */
+/** @param rootsFolder folder of the kept closures' garbage-collector roots, for nothing else. */
 export function createSecondHolder(rootsFolder: string): (components: SecondHolderComponents) => SecondHolder {
-  return ({ mesh, state, closures, removeRoot, logger }) => {
+  return ({ mesh, keepers, mayAsk, closures, removeRoot, logger }) => {
     // One at a time: each takes the uplink and the disk.
     let turn: Promise<unknown> = Promise.resolve();
 
@@ -54,7 +56,9 @@ export function createSecondHolder(rootsFolder: string): (components: SecondHold
       await mine;
     }
 
-    mesh.handle(closureKeepProtocol, (stream) => answer(stream, state, keep), { messageBytesMax: closureKeepBytesMax });
+    mesh.handle(closureKeepProtocol, (stream) => answer(stream, mayAsk, keep), {
+      messageBytesMax: closureKeepBytesMax,
+    });
 
     async function askToKeep(peer: string, manifest: string, signal: AbortSignal): Promise<void> {
       if (peer === mesh.self) {
@@ -75,13 +79,13 @@ export function createSecondHolder(rootsFolder: string): (components: SecondHold
       async keepTwice(manifest, builder, { signal }) {
         const bounded = AbortSignal.any([signal, AbortSignal.timeout(keepTimeoutMs)]);
         const reachable = new Set([mesh.self, ...mesh.connectedPeers().map(({ peer }) => peer)]);
-        for (const { peer, name } of keepers(state(), builder).filter((member) => reachable.has(member.peer))) {
+        for (const peer of keepers(builder).filter((keeper) => reachable.has(keeper))) {
           try {
             await askToKeep(peer, manifest, bounded);
             return;
           } catch (error) {
             signal.throwIfAborted();
-            logger.warn({ keeper: name, manifest, error: String(error) }, 'a peer could not keep a built closure');
+            logger.warn({ keeper: peer, manifest, error: String(error) }, 'a peer could not keep a built closure');
           }
         }
         logger.warn({ manifest }, 'only its builder has a built closure');
@@ -92,14 +96,14 @@ export function createSecondHolder(rootsFolder: string): (components: SecondHold
 
 async function answer(
   stream: MessageStream,
-  state: () => LedgerState,
+  mayAsk: (peer: string) => boolean,
   keep: (manifest: string, signal: AbortSignal) => Promise<void>,
 ): Promise<void> {
   try {
     const bytes = await stream.receive();
     if (bytes === undefined) return;
     const { manifest } = decode(closureKeepRequestSchema, bytes, closureKeepBytesMax, 'wish to keep a closure');
-    if (!state().members[stream.peer]?.roles.includes('voter')) {
+    if (!mayAsk(stream.peer)) {
       throw new ParleyError('not-a-voter', `'${stream.peer}' may not have closures kept: only a controller may`);
     }
     await keep(manifest, AbortSignal.timeout(keepTimeoutMs));
@@ -107,15 +111,6 @@ async function answer(
   } catch (error) {
     await stream.send(encode({ type: 'refused', error: toErrorRecord(error) }));
   }
-}
-
-/** Voters and builders other than the builder, its neighbours first: nothing then crosses an uplink for it. */
-function keepers({ members }: LedgerState, builder: string): Member[] {
-  const site = members[builder]?.site;
-  const rank = (member: Member): number => (member.site === site ? 0 : 1);
-  return Object.values(members)
-    .filter(({ peer, roles }) => peer !== builder && (roles.includes('voter') || roles.includes('builder')))
-    .sort((one, other) => rank(one) - rank(other) || (one.name < other.name ? -1 : 1));
 }
 
 async function dropOldest(folder: string, removeRoot: (link: string) => Promise<void>): Promise<void> {
