@@ -1,12 +1,7 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { type TestContext, test } from 'node:test';
-import { connectControl } from '../../node/control/client.ts';
-import { type Control, createControl } from '../../node/control/index.ts';
+import { test } from 'node:test';
 import { check, encode } from '../../protocols/codec.ts';
-import { type Command, type CommandEvent, controlProtocol } from '../../protocols/control.ts';
+import { type Command, controlProtocol } from '../../protocols/control.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import {
   diffViewSchema,
@@ -19,113 +14,8 @@ import {
   tasksViewSchema,
   whoamiViewSchema,
 } from '../../protocols/views.ts';
-import { FakeFleet, type FlakeSpec } from './fleet.ts';
-import { fastClock, peerId, revision, seededRandom, storePath } from './helpers.ts';
-
-const policy = {
-  hosts: { web1: { tags: ['web'] }, web2: { tags: ['web'] }, gone9: { tags: ['web'] } },
-  operators: {
-    dan: { roles: ['deployer'] },
-    ann: { roles: ['approver'] },
-    vera: { roles: ['viewer'] },
-  },
-};
-const flake: FlakeSpec = { hosts: ['web1', 'web2'], parley: policy };
-
-interface Rig {
-  readonly fleet: FakeFleet;
-  readonly controls: ReadonlyMap<string, Control>;
-  readonly folder: string;
-  /** Runs a command at a peer and returns its events. */
-  ask(peer: string, command: Command, options?: AskOptions): Promise<CommandEvent[]>;
-}
-
-interface AskOptions {
-  readonly speakAs?: string;
-  readonly id?: string;
-  readonly follow?: boolean;
-  readonly workFolder?: string;
-  readonly signal?: AbortSignal;
-  readonly onEvent?: (event: CommandEvent) => void;
-}
-
-let ids = 0;
-
-async function startRig(
-  t: TestContext,
-  options: { readonly times?: number; readonly flake?: FlakeSpec } = {},
-): Promise<Rig> {
-  const folder = await mkdtemp(join(tmpdir(), 'parley-control-'));
-  const peers = [
-    { name: 'hub', roles: ['member' as const, 'voter' as const, 'builder' as const] },
-    { name: 'v2', roles: ['member' as const, 'voter' as const, 'builder' as const] },
-    { name: 'v3', roles: ['member' as const, 'voter' as const] },
-    { name: 'web1', roles: ['member' as const] },
-    { name: 'web2', roles: ['member' as const] },
-  ];
-  const fleet = new FakeFleet(peers);
-  if (options.times !== undefined) fleet.clock = fastClock(options.times);
-  fleet.flakes.set(revision(`commit of ${revision('/work')}`), options.flake ?? flake);
-  const controls = new Map<string, Control>();
-  for (const { name } of peers) {
-    const init = { socketPath: join(folder, `${name}.sock`), name, speakAs: true, release: '0.1.0' };
-    const control = createControl(init)(fleet.componentsOf(name));
-    controls.set(name, control);
-    await control.start();
-  }
-  fleet.onSwitched = (host) => controls.get(host)?.factsChanged();
-  t.after(async () => {
-    for (const control of controls.values()) await control.stop();
-    await rm(folder, { recursive: true, force: true });
-  });
-  fleet.lead('hub');
-  async function ask(peer: string, command: Command, given: AskOptions = {}): Promise<CommandEvent[]> {
-    ids += 1;
-    const { speakAs, workFolder, follow = true, id = `command-${ids}`, signal = t.signal } = given;
-    const request = {
-      version: 1 as const,
-      id,
-      command,
-      follow,
-      ...(speakAs === undefined ? {} : { speakAs }),
-      ...(workFolder === undefined ? {} : { workFolder }),
-    };
-    const events: CommandEvent[] = [];
-    for await (const event of connectControl(join(folder, `${peer}.sock`)).runCommand(request, { signal })) {
-      events.push(event);
-      given.onEvent?.(event);
-    }
-    return events;
-  }
-  return { fleet, controls, folder, ask };
-}
-
-function endOf(events: readonly CommandEvent[]): Extract<CommandEvent, { kind: 'end' }> {
-  const last = events.at(-1);
-  assert.ok(last?.kind === 'end', `ended with ${JSON.stringify(last)}`);
-  return last;
-}
-
-function errorOf(events: readonly CommandEvent[]): { code: string; message: string; hint?: string | undefined } {
-  const last = events.at(-1);
-  assert.ok(last?.kind === 'error', `ended with ${JSON.stringify(last)}`);
-  return last.error;
-}
-
-function viewOf(events: readonly CommandEvent[], name: string): unknown {
-  const found = events.findLast((event) => event.kind === 'view' && event.view === name);
-  assert.ok(found?.kind === 'view', `no view '${name}' among ${events.map((event) => event.kind)}`);
-  return found.data;
-}
-
-const deployAll: Command = { name: 'deploy', selector: '@all', keepGoing: false, commitMessage: null };
-
-/** The first commit, by root: its policy comes into force. */
-async function commitFirst(rig: Rig): Promise<void> {
-  const events = await rig.ask('hub', { name: 'commit', message: 'first' }, { workFolder: '/work' });
-  assert.equal(endOf(events).outcome, 'succeeded');
-  await rig.fleet.until('the policy is in force', ({ policy: inForce }) => inForce !== null);
-}
+import { peerId, revision, seededRandom, storePath } from './helpers.ts';
+import { commitFirst, deployAll, endOf, errorOf, flake, startRig, viewOf } from './rig.ts';
 
 test('createControl() leads from a commit through deploy and approval to the switch, at whatever peer people are', async (t) => {
   const rig = await startRig(t);
@@ -191,7 +81,7 @@ test('createControl() rolls a host back to what it ran before, also by root of t
   endOf(await rig.ask('hub', { name: 'approve', task: 't2', plan: null }, { speakAs: 'ann' }));
   assert.equal(errorOf(await rig.ask('web1', { name: 'rollback', host: 'web1' })).code, 'nothing-to-roll-back');
   const second = { ...flake, version: '2.0' };
-  rig.fleet.flakes.set(revision(`commit of ${revision('/work2')}`), second);
+  rig.fleet.builders.flakes.set(revision(`commit of ${revision('/work2')}`), second);
   const deploy: Command = { ...deployAll, selector: 'web1', commitMessage: 'second' };
   const deploying = endOf(await rig.ask('hub', deploy, { speakAs: 'dan', workFolder: '/work2' }));
   assert.ok(deploying.task);
@@ -337,7 +227,7 @@ test('createControl() tells what is wrong with a selector before anything is sta
 test('createControl() reads logs from the peers that ran the parts', async (t) => {
   const rig = await startRig(t);
   await commitFirst(rig);
-  rig.fleet.outcomes.set('web1', 'degraded');
+  rig.fleet.devices.outcomes.set('web1', 'degraded');
   endOf(await rig.ask('hub', deployAll, { speakAs: 'dan' }));
   endOf(await rig.ask('hub', { name: 'approve', task: 't2', plan: null }, { speakAs: 'ann' }));
   for (const follow of [false, true]) {

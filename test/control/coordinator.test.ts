@@ -4,7 +4,8 @@ import { createCatalogue } from '../../node/control/catalogue.ts';
 import { createCoordinator } from '../../node/control/coordinator.ts';
 import { createReports } from '../../node/control/reports.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
-import { FakeFleet, type FlakeSpec } from './fleet.ts';
+import type { FlakeSpec } from './builders.ts';
+import { FakeFleet } from './fleet.ts';
 import { drvPath, hash, peerId, revision, storePath } from './helpers.ts';
 
 const head = revision('commit of tree');
@@ -22,7 +23,7 @@ function buildFleet(spec: FlakeSpec = flake): FakeFleet {
     { name: 'v3', roles: ['member', 'voter'] },
     ...['web1', 'web2', 'db1'].map((name) => ({ name, roles: ['member' as const] })),
   ]);
-  fleet.flakes.set(head, spec);
+  fleet.builders.flakes.set(head, spec);
   return fleet;
 }
 
@@ -59,7 +60,7 @@ function commit(fleet: FakeFleet): void {
   });
   const staged = fleet.state().draft;
   assert.ok(staged);
-  fleet.flakes.set(revision(`commit of ${staged.tree}`), fleet.flakes.get(head) ?? flake);
+  fleet.builders.flakes.set(revision(`commit of ${staged.tree}`), fleet.builders.flakes.get(head) ?? flake);
   fleet.apply({ kind: 'commit-intended', actor: 'root@hub', body: { draft: staged.hash, message: 'first' } });
 }
 
@@ -137,8 +138,8 @@ test('createCoordinator() fails the deploy before anything is built when a host 
 
 test('createCoordinator() lets a failing host fail alone with keepGoing', async (t) => {
   const fleet = buildFleet({ ...flake, fails: ['db1'] });
-  fleet.brokenBuilds.add(drvPath('system-web2-1.0'));
-  fleet.flakes.set(head, { ...flake, fails: ['db1'], shared: [] });
+  fleet.builders.broken.add(drvPath('system-web2-1.0'));
+  fleet.builders.flakes.set(head, { ...flake, fails: ['db1'], shared: [] });
   startControllers(t, fleet, ['hub']);
   fleet.lead('hub');
   await committed(fleet);
@@ -183,7 +184,7 @@ test('createCoordinator() ends an aborted deploy whose devices are away', async 
 
 test('createCoordinator() ends the builds of a task that was aborted, and all of them when leadership is lost', async (t) => {
   const fleet = buildFleet();
-  fleet.hangingBuilds.add(drvPath('system-shared-1.0'));
+  fleet.builders.hanging.add(drvPath('system-shared-1.0'));
   startControllers(t, fleet, ['hub']);
   fleet.lead('hub');
   await committed(fleet);
@@ -191,11 +192,11 @@ test('createCoordinator() ends the builds of a task that was aborted, and all of
   const isBuilding = (task: string) => (state: LedgerState) => state.tasks[`${task}/build-1`] !== undefined;
   await fleet.until('the build runs', isBuilding(first));
   fleet.apply({ kind: 'task-aborted', actor: 'dan', body: { task: first } });
-  while (fleet.abortedBuilds.length < 1) await new Promise((resolve) => setImmediate(resolve));
+  while (fleet.builders.aborted.length < 1) await new Promise((resolve) => setImmediate(resolve));
   const second = requestDeploy(fleet, ['web2']);
   await fleet.until('the build runs', isBuilding(second));
   fleet.lead(null);
-  while (fleet.abortedBuilds.length < 2) await new Promise((resolve) => setImmediate(resolve));
+  while (fleet.builders.aborted.length < 2) await new Promise((resolve) => setImmediate(resolve));
   assert.equal(fleet.state().tasks[second]?.outcome, null);
   assert.equal(fleet.entriesOf('build-failed').length, 0);
 });

@@ -2,36 +2,26 @@
 // heavy neighbours (builders, devices, git) that count what they are asked and refuse what they should never be asked.
 
 import { createHash } from 'node:crypto';
-import { once } from 'node:events';
 import { diffClosures } from '../../node/build/closure-diff-core.ts';
-import type { ControlBuilder, ControlComponents, ControlLedger } from '../../node/control/control-types.ts';
+import type { ControlComponents, ControlLedger } from '../../node/control/control-types.ts';
 import { systemClock } from '../../node/host/index.ts';
 import type { Clock, MessageStream } from '../../node/interfaces.ts';
 import { createGenesis } from '../../node/ledger/genesis-core.ts';
 import { applyEntry } from '../../node/ledger/ledger-core.ts';
 import type { Beat } from '../../protocols/beat.ts';
-import type { BuildResult, Evaluation } from '../../protocols/build-job.ts';
 import { sha256Hex } from '../../protocols/codec.ts';
 import { ParleyError } from '../../protocols/errors.ts';
-import type { Report } from '../../protocols/journal.ts';
 import { type EntryDraft, encodeEntry, type LedgerEntry } from '../../protocols/ledger-entries.ts';
 import type { LedgerState, Order } from '../../protocols/ledger-state.ts';
 import type { Role } from '../../protocols/primitives.ts';
-import { drvPath, peerId, revision, seededRandom, silentLogger, storePath } from './helpers.ts';
+import { FakeBuilders } from './builders.ts';
+import { FakeDevices } from './devices.ts';
+import { peerId, revision, seededRandom, silentLogger } from './helpers.ts';
+import { streamPair } from './streams.ts';
 
 export interface PeerSpec {
   readonly name: string;
   readonly roles: Role[];
-}
-
-/** What the flake of a commit says; `fails` are hosts that cannot be evaluated. */
-export interface FlakeSpec {
-  readonly hosts: readonly string[];
-  readonly parley?: unknown;
-  readonly fails?: readonly string[];
-  /** Hosts that share one closure. */
-  readonly shared?: readonly string[];
-  readonly version?: string;
 }
 
 type Faults = (what: string, peer: string) => 'go' | 'die-before' | 'die-after';
@@ -40,17 +30,11 @@ type Faults = (what: string, peer: string) => 'go' | 'die-before' | 'die-after';
 export class FakeFleet {
   readonly entries: LedgerEntry[] = [];
   readonly asked: string[] = [];
-  readonly flakes = new Map<string, FlakeSpec>();
+  readonly builders = new FakeBuilders();
+  readonly devices = new FakeDevices();
   readonly dead = new Set<string>();
   readonly offline = new Set<string>();
-  readonly brokenBuilds = new Set<string>();
-  /** Builds that go on until they are aborted. */
-  readonly hangingBuilds = new Set<string>();
-  readonly abortedBuilds: string[] = [];
-  /** How a host's switch ends; succeeded unless said. */
-  readonly outcomes = new Map<string, 'succeeded' | 'degraded' | 'rolled-back'>();
   readonly blobs = new Map<string, Uint8Array>();
-  readonly journals = new Map<string, Report[]>();
   readonly logs = new Map<string, string[]>();
   /** Called when a device has new reports. */
   onSwitched: (host: string) => void = () => undefined;
@@ -64,6 +48,8 @@ export class FakeFleet {
   readonly #leadership = new Set<() => void>();
   readonly #presence = new Set<(peer: string, connected: boolean) => void>();
   readonly #handlers = new Map<string, (stream: MessageStream) => Promise<void>>();
+  /** Open streams and who opened them; each knows whom it leads to. */
+  readonly #streams = new Map<MessageStream, string>();
 
   constructor(peers: readonly PeerSpec[]) {
     const [first, ...others] = peers;
@@ -102,7 +88,8 @@ export class FakeFleet {
     const applied = applyEntry(this.#state, { index, term: this.term, chainHash, type: 'normal', data });
     this.#state = applied.state;
     this.entries.push(entry);
-    this.#carryOutOrders(entry);
+    const order = entry.kind === 'order-given' ? this.#state.orders[entry.body.host] : undefined;
+    if (order !== undefined) this.#carryOut(order);
     for (const listener of [...this.#listeners]) listener(this.#state, entry);
     if (applied.result === undefined) throw new Error(`the core gave no result for '${draft.kind}'`);
     if (applied.result.error !== null) {
@@ -126,6 +113,9 @@ export class FakeFleet {
   kill(name: string): void {
     this.dead.add(peerId(name));
     this.setOnline(name, false);
+    for (const [stream, opener] of this.#streams) {
+      if (opener === peerId(name) || stream.peer === peerId(name)) stream.abort(new Error(`${name} was killed`));
+    }
     if (this.leader === peerId(name)) this.lead(null);
   }
 
@@ -133,7 +123,7 @@ export class FakeFleet {
     if (online) this.offline.delete(peerId(name));
     else this.offline.add(peerId(name));
     for (const listener of [...this.#presence]) listener(peerId(name), online);
-    if (online) for (const order of Object.values(this.#state.orders)) if (order.host === name) this.#switch(order);
+    if (online) for (const order of Object.values(this.#state.orders)) if (order.host === name) this.#carryOut(order);
   }
 
   /** Resolves with the first state that fits. */
@@ -213,105 +203,9 @@ export class FakeFleet {
     return () => this.#listeners.delete(guarded);
   }
 
-  #builderAt(asking: string, peer: string): ControlBuilder {
-    const name = this.#nameOf(peer);
-    const check = () => {
-      if (this.offline.has(peer)) throw new ParleyError('peer-unreachable', `'${name}' is gone`, { retryable: true });
-    };
-    return {
-      evaluate: (request, options) =>
-        this.#effect(asking, `evaluate ${request.hosts?.join(',')} on ${name}`, async () => {
-          check();
-          options.onLog?.({ level: 'info', text: 'evaluating' });
-          return this.#evaluate(request.revision, request.hosts ?? []);
-        }),
-      build: (request, options) =>
-        this.#effect(asking, `build ${request.drvPath} on ${name}`, async () => {
-          check();
-          options.onProgress?.({ done: 1, expected: 2, running: 1, failed: 0 });
-          if (this.hangingBuilds.has(request.drvPath)) {
-            if (!options.signal.aborted) await once(options.signal, 'abort');
-            this.abortedBuilds.push(request.drvPath);
-            throw new ParleyError('cancelled', 'the build was cancelled');
-          }
-          if (this.brokenBuilds.has(request.drvPath))
-            throw new ParleyError('build-failed', `builder of ${request.drvPath} failed`);
-          return buildResultOf(request.drvPath);
-        }),
-      update: (request) =>
-        this.#effect(asking, `update ${request.tree} on ${name}`, async () => {
-          check();
-          return { lockFile: '{}', changes: [{ name: 'nixpkgs', before: '24.05', after: '24.11' }] };
-        }),
-    };
-  }
-
-  #evaluate(of: string, hosts: readonly string[]): Evaluation {
-    const flake = this.flakes.get(of);
-    if (flake === undefined) throw new ParleyError('evaluation-failed', `commit '${of}' has no flake`);
-    return {
-      revision: of,
-      parley: flake.parley ?? null,
-      hostNames: [...flake.hosts],
-      hosts: hosts.map((name) => {
-        if (!flake.hosts.includes(name) || flake.fails?.includes(name)) {
-          return {
-            name,
-            toplevel: null,
-            error: { code: 'evaluation-failed', message: `${name} is broken`, retryable: false },
-          };
-        }
-        const closure = `system-${flake.shared?.includes(name) ? 'shared' : name}-${flake.version ?? '1.0'}`;
-        return {
-          name,
-          toplevel: { drvPath: drvPath(closure), storePath: storePath(closure), system: 'x86_64-linux' },
-          error: null,
-        };
-      }),
-    };
-  }
-
   /** Devices that are online switch at once; others when they return. */
-  #carryOutOrders(entry: LedgerEntry): void {
-    if (entry.kind !== 'order-given') return;
-    const order = this.#state.orders[entry.body.host];
-    if (order !== undefined) this.#switch(order);
-  }
-
-  #switch(order: Order): void {
-    if (this.offline.has(order.peer) || order.cancelled) return;
-    const reports = this.journals.get(order.peer) ?? [];
-    if (reports.some((report) => report.kind === 'order-ended' && report.body.order === order.number)) return;
-    const outcome = this.outcomes.get(order.host) ?? 'succeeded';
-    const before = reports.at(-1)?.running ?? null;
-    const running = outcome === 'rolled-back' ? before : order.closure;
-    const header = {
-      version: 1,
-      peer: order.peer,
-      incarnation: 1,
-      previous: '0'.repeat(64),
-      timeMs: 1,
-      booted: null,
-    } as const;
-    const signature = new Uint8Array(64);
-    const { number } = order;
-    reports.push({
-      ...header,
-      sequence: reports.length + 1,
-      running: before,
-      kind: 'order-step',
-      body: { order: number, state: 'armed' },
-      signature,
-    });
-    const body = {
-      order: number,
-      outcome,
-      reason: outcome === 'succeeded' ? null : `${order.host} has a failed unit`,
-      failedUnits: [],
-      simulated: false,
-    };
-    reports.push({ ...header, sequence: reports.length + 1, running, kind: 'order-ended', body, signature });
-    this.journals.set(order.peer, reports);
+  #carryOut(order: Order): void {
+    if (this.offline.has(order.peer) || !this.devices.carryOut(order)) return;
     queueMicrotask(() => {
       for (const listener of [...this.#presence]) listener(order.peer, true);
       this.onSwitched(order.host);
@@ -346,13 +240,18 @@ export class FakeFleet {
           }),
       },
       project: this.#projectOf(self),
-      builderAt: (peer) => this.#builderAt(self, peer),
+      builderAt: (peer) =>
+        this.builders.at(
+          this.#nameOf(peer),
+          (what, effect) => this.#effect(self, what, effect),
+          () => !this.offline.has(peer),
+        ),
       keepTwice: async () => undefined,
       diffClosures,
       journal: {
         pull: ({ peer, from }) =>
-          this.#effect(self, `pull ${this.#nameOf(peer)}`, () => (this.journals.get(peer) ?? []).slice(from - 1)),
-        read: async (from) => (this.journals.get(self) ?? []).slice(from - 1),
+          this.#effect(self, `pull ${this.#nameOf(peer)}`, () => this.devices.journalOf(peer).slice(from - 1)),
+        read: async (from) => this.devices.journalOf(self).slice(from - 1),
         incarnation: () => 1,
         taskLog: (task) => ({
           append: (lines) => {
@@ -372,8 +271,8 @@ export class FakeFleet {
       }),
       facts: () => ({
         incarnation: 1,
-        journalSequence: this.journals.get(self)?.length ?? 0,
-        running: this.journals.get(self)?.at(-1)?.running ?? null,
+        journalSequence: this.devices.journalOf(self).length,
+        running: this.devices.journalOf(self).at(-1)?.running ?? null,
         booted: null,
         activity: null,
         traffic: {},
@@ -400,7 +299,7 @@ export class FakeFleet {
   }
 
   #beatOf(peer: string): Beat {
-    const journalSequence = this.journals.get(peer)?.length ?? 0;
+    const journalSequence = this.devices.journalOf(peer).length;
     const rest = { running: null, booted: null, activity: null, traffic: {} };
     return { version: 1, atMs: 1, release: '0', incarnation: 1, journalSequence, ledgerIndex: 1, ...rest };
   }
@@ -453,24 +352,15 @@ export class FakeFleet {
       open: async (peer, protocol) => {
         const handler = this.#handlers.get(`${peer} ${protocol}`);
         if (handler === undefined || this.dead.has(peer) || this.offline.has(peer)) throw gone();
-        const [near, far] = streamPair(self, peer, () => this.dead.has(peer) || this.dead.has(self));
-        handler(far).catch((error: Error) => far.abort(error));
+        const [near, far] = streamPair(self, peer);
+        this.#streams.set(near, self);
+        handler(far)
+          .catch((error: Error) => far.abort(error))
+          .finally(() => this.#streams.delete(near));
         return near;
       },
     };
   }
-}
-
-export function buildResultOf(path: string): BuildResult {
-  const root = path.replace(/\.drv$/, '');
-  const entry = {
-    storePath: root,
-    narHash: `sha256:${'1'.repeat(52)}`,
-    narSize: 100,
-    references: [],
-    signature: `key:${'A'.repeat(86)}==`,
-  };
-  return { storePath: root, manifest: { version: 1, root, key: 'key', paths: [entry] } };
 }
 
 function factsOf(peer: PeerSpec) {
@@ -479,57 +369,4 @@ function factsOf(peer: PeerSpec) {
     addresses: [`/ip4/127.0.0.1/tcp/1/p2p/${peerId(peer.name)}`],
     system: 'x86_64-linux',
   };
-}
-
-interface Pipe {
-  readonly messages: Uint8Array[];
-  ended: boolean;
-  failure: Error | undefined;
-  wake: PromiseWithResolvers<void>;
-}
-
-/** Two ends of a stream. It fails on both sides once `isCut` says so. */
-export function streamPair(near: string, far: string, isCut: () => boolean): [MessageStream, MessageStream] {
-  const pipe = (): Pipe => ({ messages: [], ended: false, failure: undefined, wake: Promise.withResolvers<void>() });
-  const there = pipe();
-  const back = pipe();
-  const poke = (each: Pipe) => {
-    each.wake.resolve();
-    each.wake = Promise.withResolvers<void>();
-  };
-  const closed = () => new ParleyError('stream-closed', 'the stream is gone', { retryable: true });
-  const end = (peer: string, out: Pipe, incoming: Pipe): MessageStream => ({
-    peer,
-    async send(message) {
-      await Promise.resolve();
-      if (isCut() || out.failure !== undefined) throw closed();
-      out.messages.push(message);
-      poke(out);
-    },
-    async receive(options) {
-      for (;;) {
-        const message = incoming.messages.shift();
-        if (message !== undefined) return message;
-        if (incoming.failure !== undefined || isCut()) throw closed();
-        if (incoming.ended) return undefined;
-        options?.signal?.throwIfAborted();
-        const aborted = Promise.withResolvers<void>();
-        const onAbort = () => aborted.resolve();
-        options?.signal?.addEventListener('abort', onAbort);
-        await Promise.race([incoming.wake.promise, aborted.promise, new Promise((resolve) => setTimeout(resolve, 20))]);
-        options?.signal?.removeEventListener('abort', onAbort);
-      }
-    },
-    async close() {
-      out.ended = true;
-      poke(out);
-    },
-    abort(reason) {
-      out.failure = reason;
-      incoming.failure = reason;
-      poke(out);
-      poke(incoming);
-    },
-  });
-  return [end(far, there, back), end(near, back, there)];
 }

@@ -6,8 +6,8 @@ import { createPresence } from '../../node/control/presence.ts';
 import type { Clock, ConnectedPeer, MessageStream } from '../../node/interfaces.ts';
 import { type Beat, beatPeriodMs, beatProtocol, beatSchema } from '../../protocols/beat.ts';
 import { decode, encode } from '../../protocols/codec.ts';
-import { streamPair } from './fleet.ts';
 import { buildState, memberOf, peerId, silentLogger } from './helpers.ts';
+import { streamPair } from './streams.ts';
 
 /** A clock that stands still until it is moved. */
 function manualClock(): Clock & { advance(byMs: number): void } {
@@ -105,7 +105,7 @@ test('createPresence() says who is online by connections, with a grace for those
 test('createPresence() takes a connected peer whose beats have stopped for absent', async () => {
   const { clock, mesh, presence } = startPresence();
   mesh.connect(web.peer, true);
-  const [near, far] = streamPair(web.peer, hub.peer, () => false);
+  const [near, far] = streamPair(web.peer, hub.peer);
   const serving = mesh.serve({ ...far, peer: web.peer });
   await near.send(encode(beat));
   await near.close();
@@ -121,12 +121,12 @@ test('createPresence() refuses malformed beats and forgets strangers', async () 
   const { mesh, presence, clock } = startPresence();
   const stranger = peerId('stranger');
   for (const bytes of [encode({ version: 2 }), new Uint8Array([1, 2, 3]), encode({ ...beat, atMs: 'now' })]) {
-    const [near, far] = streamPair(stranger, hub.peer, () => false);
+    const [near, far] = streamPair(stranger, hub.peer);
     const serving = mesh.serve({ ...far, peer: stranger });
     await near.send(bytes);
     await assert.rejects(serving, { code: 'malformed' });
   }
-  const [near, far] = streamPair(stranger, hub.peer, () => false);
+  const [near, far] = streamPair(stranger, hub.peer);
   const serving = mesh.serve({ ...far, peer: stranger });
   await near.send(encode(beat));
   await near.close();
@@ -147,7 +147,7 @@ test('createBeats() beats to connected voters at once, on changes at most each 2
   const open = async (peer: string, protocol: string): Promise<MessageStream> => {
     assert.deepEqual([peer, protocol], [hub.peer, beatProtocol]);
     opened += 1;
-    const [near] = streamPair(web.peer, peer, () => false);
+    const [near] = streamPair(web.peer, peer);
     return {
       ...near,
       send: async (bytes) => {
