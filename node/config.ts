@@ -24,6 +24,18 @@ export function defaultStateFolder(): string {
 }
 
 /**
+ * Checks that a folder's path can be written in the URLs by which Nix names repositories: older ones decode nothing.
+ * @throws ParleyError `folder-unusable`.
+ */
+export function checkFolderPath(folder: string): string {
+  const strange = /[^A-Za-z0-9/._+@=,~-]/.exec(folder)?.[0];
+  if (strange === undefined) return folder;
+  throw new ParleyError('folder-unusable', `the folder '${folder}' cannot be used: its path has '${strange}' in it`, {
+    hint: 'Nix cannot name repositories below it; choose a folder whose path has only letters, digits and / . _ - + @ = , ~.',
+  });
+}
+
+/**
  * Reads and checks a configuration file.
  * @param place where to look: `--config FILE`, or `config.json` in the state folder.
  * @throws ParleyError `config-missing` or `config-invalid`, naming the field.
@@ -32,7 +44,9 @@ export async function loadConfig(place: {
   readonly file?: string | undefined;
   readonly state?: string | undefined;
 }): Promise<LoadedConfig> {
-  const stateFolder = resolve(place.state ?? (place.file ? dirname(place.file) : defaultStateFolder()));
+  const stateFolder = checkFolderPath(
+    resolve(place.state ?? (place.file ? dirname(place.file) : defaultStateFolder())),
+  );
   const file = resolve(place.file ?? join(stateFolder, 'config.json'));
   let text: string;
   try {

@@ -5,7 +5,7 @@ import { check } from '../protocols/codec.ts';
 import { configSchema } from '../protocols/config.ts';
 import { toErrorRecord } from '../protocols/errors.ts';
 import { type PeerArguments, parsePeerArguments, usage } from './arguments.ts';
-import { defaultStateFolder, loadConfig } from './config.ts';
+import { checkFolderPath, defaultStateFolder, loadConfig } from './config.ts';
 import { enrol, foundFleet } from './enrolment.ts';
 
 async function main(words: readonly string[]): Promise<void> {
@@ -29,7 +29,7 @@ async function run(given: PeerArguments): Promise<void> {
 }
 
 async function beginMembership(given: PeerArguments): Promise<void> {
-  const stateFolder = resolve(given.state ?? defaultStateFolder());
+  const stateFolder = checkFolderPath(resolve(given.state ?? defaultStateFolder()));
   const config = check(configSchema, given.newConfig, 'options');
   const { peer, membership, recoveryKeyFile } =
     given.command === 'init'

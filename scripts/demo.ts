@@ -9,6 +9,7 @@ import { runConsole, runConsoleScript } from '../chatops/console.ts';
 import { createConsoleLine, runShell } from '../chatops/console-line.ts';
 import { printError, type RunContext } from '../chatops/run-command.ts';
 import { createTerminalOutput } from '../chatops/terminal.ts';
+import { checkFolderPath } from '../node/config.ts';
 import { connectControl } from '../node/control/client.ts';
 import { createLogger, createProcessRunner, systemClock } from '../node/host/index.ts';
 import { ParleyError, toErrorRecord } from '../protocols/errors.ts';
@@ -40,8 +41,8 @@ async function main(options: DemoOptions, signal: AbortSignal): Promise<number> 
 }
 
 async function openFolder(keep: string | undefined): Promise<string> {
-  if (keep === undefined) return await mkdtemp(path.join(tmpdir(), 'parley-demo-'));
-  const folder = path.resolve(keep);
+  if (keep === undefined) return await mkdtemp(checkFolderPath(path.join(tmpdir(), 'parley-demo-')));
+  const folder = checkFolderPath(path.resolve(keep));
   await mkdir(folder, { recursive: true });
   const names = await readdir(folder);
   if (names.length === 0 || isComplete(folder)) return folder;

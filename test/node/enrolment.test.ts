@@ -1,0 +1,68 @@
+// Founding a fleet: what lies in the state folder afterwards, who may read it, and that a folder is taken once.
+
+import assert from 'node:assert/strict';
+import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { enrol, foundFleet, loadMembership } from '../../node/enrolment.ts';
+import { readGenesis } from '../../node/ledger/index.ts';
+import { check } from '../../protocols/codec.ts';
+import { configSchema } from '../../protocols/config.ts';
+
+const config = check(configSchema, { version: 1, listen: ['/ip4/127.0.0.1/tcp/4400', '/ip4/0.0.0.0/tcp/4401'] });
+
+async function createFolder(context: TestContext): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'parley-enrolment-'));
+  context.after(() => rm(folder, { recursive: true, force: true }));
+  return join(folder, 'state');
+}
+
+const found = (stateFolder: string, name = 'gate') =>
+  foundFleet({ stateFolder, config, name, site: 'home', nowMs: 1_700_000_000_000 });
+
+test('foundFleet() makes a fleet of one whose genesis names the founder', async (context) => {
+  const stateFolder = await createFolder(context);
+  const { peer, membership, recoveryKeyFile } = await found(stateFolder);
+  const { fleet, state } = readGenesis(membership.genesis);
+  assert.equal(fleet, membership.fleet);
+  assert.deepEqual(state.members[peer]?.roles, ['builder', 'member', 'voter']);
+  assert.deepEqual(state.members[peer]?.addresses, ['/ip4/127.0.0.1/tcp/4400'], 'only what others can dial');
+  assert.match(state.members[peer]?.builderKey ?? '', /^gate-[^:]*:/);
+  assert.deepEqual(await loadMembership(stateFolder), membership);
+  assert.equal(recoveryKeyFile, join(stateFolder, 'recovery.key'));
+});
+
+test('foundFleet() leaves no key that others may read', async (context) => {
+  const stateFolder = await createFolder(context);
+  await found(stateFolder);
+  for (const name of (await readdir(stateFolder)).filter((file) => file.endsWith('.key'))) {
+    assert.equal((await stat(join(stateFolder, name))).mode & 0o077, 0, name);
+  }
+  assert.equal((await stat(stateFolder)).mode & 0o077, 0);
+});
+
+test('foundFleet() and enrol() refuse a folder that belongs to a peer', async (context) => {
+  const stateFolder = await createFolder(context);
+  const { peer } = await found(stateFolder);
+  const key = await readFile(join(stateFolder, 'identity.key'), 'utf8');
+  await assert.rejects(found(stateFolder, 'other'), { code: 'already-enrolled', message: /'gate'/ });
+  assert.equal(await readFile(join(stateFolder, 'identity.key'), 'utf8'), key, `the key of ${peer} stays`);
+  const signal = AbortSignal.timeout(5_000);
+  await assert.rejects(enrol({ stateFolder, config, token: 'parley1:x', signal }), { code: 'token-damaged' });
+});
+
+test('foundFleet() goes on after it was cut off before the end', async (context) => {
+  const stateFolder = await createFolder(context);
+  const first = await found(stateFolder);
+  await rm(join(stateFolder, 'membership.cbor'));
+  const second = await found(stateFolder);
+  assert.equal(second.peer, first.peer, 'the key that was made first is used');
+});
+
+test('foundFleet() refuses names that cannot be hosts', async (context) => {
+  const stateFolder = await createFolder(context);
+  for (const name of ['', 'a b', '-x', 'constructor', 'x'.repeat(80)]) {
+    await assert.rejects(found(stateFolder, name), { code: 'malformed' }, name);
+  }
+});
