@@ -12,6 +12,7 @@ import { createTerminalOutput } from '../chatops/terminal.ts';
 import { checkFolderPath } from '../node/config.ts';
 import { connectControl } from '../node/control/client.ts';
 import { createLogger, createProcessRunner, systemClock } from '../node/host/index.ts';
+import { lockStateFolder, type StateLock } from '../node/store/index.ts';
 import { ParleyError, toErrorRecord } from '../protocols/errors.ts';
 import { createDemoCommand } from './lib/demo-commands.ts';
 import { type DemoFleet, foundFleet, isComplete, rememberFleet, resumeFleet } from './lib/demo-fleet.ts';
@@ -26,6 +27,7 @@ const runner = createProcessRunner({ logger: createLogger({ level: 'silent' }) }
 
 async function main(options: DemoOptions, signal: AbortSignal): Promise<number> {
   const folder = await openFolder(options.keep);
+  const lock = await lockFolder(folder);
   let fleet: DemoFleet | undefined;
   try {
     fleet = await bringUp(folder, options, signal);
@@ -33,6 +35,7 @@ async function main(options: DemoOptions, signal: AbortSignal): Promise<number> 
   } finally {
     output.live.clear();
     await fleet?.stop();
+    await lock.release();
     if (options.keep === undefined) await removeFolder(folder);
     else if (isComplete(folder))
       output.err(`Kept in '${folder}': 'scripts/demo --keep ${options.keep}' goes on from there.`);
@@ -49,6 +52,19 @@ async function openFolder(keep: string | undefined): Promise<string> {
   throw new ParleyError('folder-in-use', `'${folder}' is neither empty nor of a finished demo`, {
     hint: 'Choose another folder, or remove it: a demo whose start was cut off cannot go on.',
   });
+}
+
+/** Two demos on one folder would take each other's peers for their own. */
+async function lockFolder(folder: string): Promise<StateLock> {
+  try {
+    return await lockStateFolder(folder);
+  } catch (cause) {
+    if ((cause as ParleyError).code !== 'state-in-use') throw cause;
+    throw new ParleyError('folder-in-use', `another demo runs in '${folder}'`, {
+      hint: 'Leave that one first, or choose another folder with --keep.',
+      cause,
+    });
+  }
 }
 
 /** Nix makes folders read-only: a plain removal fails for a user who is not root. */

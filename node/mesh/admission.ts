@@ -82,8 +82,8 @@ export interface JoinWish {
 
 /**
  * Asks the members that the token names, one after another, and checks the answer. Doing it twice is harmless.
- * @throws ParleyError of the fleet's refusal, `wrong-fleet` when an answer does not fit the token, or `peer-unreachable`
- * (retryable) when nobody answered.
+ * @throws ParleyError of the fleet's refusal, `wrong-fleet` when an answer does not fit the token, `invite-closed` when the
+ * fleet lets no stranger in now, or `peer-unreachable` (retryable) when nobody answered.
  */
 export async function joinFleet({
   token,
@@ -98,7 +98,7 @@ export async function joinFleet({
   const gate = { admitsOutbound: (peer: string) => allowed.has(peer), admitsInbound: () => false };
   const host = await createHost({ privateKey: identity.privateKey, listen: [], announce: [], gate });
   const request = encode({ version: 1, secret: token.secret, addresses: [...addresses], system, builderKey });
-  const failures: string[] = [];
+  const failures: JoinFailure[] = [];
   try {
     await startHost(host, []);
     for (const address of token.addresses) {
@@ -116,15 +116,39 @@ export async function joinFleet({
       } catch (error) {
         if (signal.aborted) throw signal.reason;
         if (error instanceof ParleyError && !error.retryable) throw error;
-        failures.push(`'${address}': ${error instanceof Error ? error.message : String(error)}`);
+        failures.push({ address, error });
       }
     }
   } finally {
     for (const connection of host.getConnections()) cutConnection(connection, new Error('joining is over'));
     await stopHost(host);
   }
-  throw new ParleyError('peer-unreachable', `cannot join: no member of the token answered: ${failures.join('; ')}`, {
-    hint: 'Check that one of these members runs, that this device reaches it, and that the invite is still open.',
+  throw failures.some(({ error }) => isHangUp(error)) ? notLetIn(token) : unreachable(failures);
+}
+
+interface JoinFailure {
+  readonly address: string;
+  readonly error: unknown;
+}
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : 'no connection');
+
+/** Somebody was there and hung up: the gater lets no stranger in while no invite is open. */
+function isHangUp(error: unknown): boolean {
+  return /EOF|closed|reset|hung up/i.test(messageOf(error)) && !/ECONNREFUSED/.test(messageOf(error));
+}
+
+function notLetIn(token: JoinToken): ParleyError {
+  const until = new Date(token.expiresAtMs).toISOString().slice(0, 16).replace('T', ' ');
+  return new ParleyError('invite-closed', 'cannot join: the fleet hung up, so it has no open invite', {
+    hint: `This one was open until ${until} UTC, and for one peer: it has expired or was used. Ask for a new one.`,
+  });
+}
+
+function unreachable(failures: readonly JoinFailure[]): ParleyError {
+  const texts = failures.map(({ address, error }) => `'${address}': ${messageOf(error)}`);
+  return new ParleyError('peer-unreachable', `cannot join: no member of the token answered: ${texts.join('; ')}`, {
+    hint: 'Check that one of these members runs and that this device reaches it.',
     retryable: true,
   });
 }

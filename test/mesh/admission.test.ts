@@ -58,7 +58,7 @@ test('joinFleet() gets the grant, also a second time', async (t) => {
 test('joinFleet() fails when no invite is open', async (t) => {
   const { host, token, admitted } = await openFleet(t);
   host.members.openJoins(false);
-  await assert.rejects(join(parseToken(token), newIdentity()), { code: 'peer-unreachable', retryable: true });
+  await assert.rejects(join(parseToken(token), newIdentity()), { code: 'invite-closed', hint: /UTC/ });
   assert.deepEqual(admitted, []);
 });
 
