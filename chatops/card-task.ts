@@ -4,10 +4,22 @@ import type { LogLine, TaskDetail, TasksView, TaskView } from '../protocols/view
 import type { CardContext } from './card-context.ts';
 import { renderPlan } from './card-plan.ts';
 import { type Cell, outcomeTone, renderTable, statusTone } from './paint.ts';
-import { bytesText, clean, cleanLines, columnsMax, countText, cut, durationText, timeText, wrap } from './words.ts';
+import {
+  bytesText,
+  clean,
+  cleanLines,
+  columnsMax,
+  countText,
+  cut,
+  cutInside,
+  durationText,
+  timeText,
+  wrap,
+} from './words.ts';
 
 const messagesShownMax = 20;
 const messageLinesShownMax = 30;
+const processesShownMax = 12;
 const hostsShownMax = 6;
 
 /** One row for each task, as the peer ordered them; under it those parts that run, wait or went wrong. */
@@ -34,7 +46,7 @@ export function renderTasks(view: TasksView, context: CardContext): string[] {
   );
 }
 
-/** The task, a row for each child, its plan while it counts, and Nix's messages where something went wrong. */
+/** The task, a row for each child, its plan while it counts, Nix's errors and warnings, and the programs that ran. */
 export function renderTask(detail: TaskDetail, context: CardContext): string[] {
   const { task } = detail;
   const state = stateCell(task);
@@ -156,8 +168,17 @@ function messages(detail: TaskDetail, context: CardContext): string[] {
 }
 
 function processes(detail: TaskDetail, context: CardContext): string[] {
-  const failed = detail.processes.filter(({ exitCode }) => exitCode !== null && exitCode !== 0);
-  return failed.map(({ peer, command, exitCode }) =>
-    cut(`  on ${peer}: ${clean(command)} ended with status ${exitCode}`, context.columns),
-  );
+  const { processes: all, task } = detail;
+  if (all.length === 0) return [];
+  const shown = all.slice(-processesShownMax);
+  const left = all.length - shown.length;
+  return [
+    '',
+    `Programs that ran${left > 0 ? ` (${countText(left, 'earlier one')}: 'logs ${task.id}')` : ''}:`,
+    ...shown.map(({ peer, command, exitCode }) => {
+      const end = exitCode === null ? ' (ended early)' : exitCode === 0 ? '' : ` (status ${exitCode})`;
+      const before = `  ${peer}${end}: `;
+      return before + cutInside(clean(command), context.columns - before.length);
+    }),
+  ];
 }

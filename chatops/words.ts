@@ -38,6 +38,14 @@ export function widthOf(text: string): number {
   return width;
 }
 
+/** As `cut`, for what is told by its beginning and its end, such as commands. */
+export function cutInside(text: string, columns: number): string {
+  if (widthOf(text) <= columns) return text;
+  const head = cut(text, Math.ceil(columns / 3));
+  const tail = [...cut([...text].reverse().join(''), columns - widthOf(head) + 1)].reverse().slice(1);
+  return head + tail.join('');
+}
+
 /** The text in at most `columns`, ending in `…` where it was cut. */
 export function cut(text: string, columns: number): string {
   if (widthOf(text) <= columns) return text;

@@ -13,7 +13,14 @@ import { bootstrapLog, createConsensus } from './consensus/index.ts';
 import { createControl } from './control/index.ts';
 import { createDevice } from './device/index.ts';
 import { builderKeyFileOf, identityFileOf, loadMembership, nixSystem } from './enrolment.ts';
-import { createContainedMachine, createLogger, createNix, createProcessRunner, systemClock } from './host/index.ts';
+import {
+  createContainedMachine,
+  createLogger,
+  createNix,
+  createProcessRunner,
+  createRecordingRunner,
+  systemClock,
+} from './host/index.ts';
 import type { Logger, Startable } from './interfaces.ts';
 import { createJournal } from './journal/index.ts';
 import { createLedger, readGenesis } from './ledger/index.ts';
@@ -133,7 +140,7 @@ type DeviceParts = Awaited<ReturnType<typeof createDeviceParts>>;
 
 /** The machine below the peer: its Nix store, the closures that come into it, the device that switches, the journal. */
 async function createDeviceParts({ config, membership, identity, logger, at }: Basis, { mesh, ledger }: MeshParts) {
-  const runner = createProcessRunner({ logger });
+  const runner = createRecordingRunner(createProcessRunner({ logger }));
   const nix = createNix({ cacheHome: at('cache'), ...(config.nixStore ? { store: config.nixStore } : {}) })({ runner });
   const store = await openStore(at('journal'));
   let acknowledged: LedgerState['devices'][string] | undefined;
@@ -187,6 +194,7 @@ async function createDeviceParts({ config, membership, identity, logger, at }: B
     ledger,
     closures,
     nix,
+    recorder: runner,
     machine: createContainedMachine({ storeRoot: config.nixStore ?? '/', rootFolder: at('root'), switchTimeoutMs })({
       runner,
       nix,
@@ -226,6 +234,7 @@ async function createProjectParts(
     return { project: null, builderAt: buildClient, builderKey: undefined, parts: [] };
 
   const { runner, nix } = device;
+  const { taskLog } = device.journal;
   const repositoryFolder = at('project.git');
   const isHolder = ({ peer }: { readonly peer: string }): boolean => {
     const roles = ledger.state().members[peer]?.roles ?? [];
@@ -254,8 +263,8 @@ async function createProjectParts(
     keyName: membership.name,
     rootsFolder: at('roots', 'builds'),
     systems: [nixSystem()],
-  })({ runner, nix, project, clock, logger });
-  serveBuildJobs({ mesh, builder, clock });
+  })({ runner, nix, project, taskLog, clock, logger });
+  serveBuildJobs({ mesh, builder, taskLog, clock });
   const builderAt = (peer: string) => (peer === identity.peer ? builder : buildClient(peer));
   return { project, builderAt, builderKey: await builder.publicKey(), parts };
 }

@@ -1,6 +1,8 @@
 // Owns the few interfaces that several rooms of the peer share. Each is implemented in one room and handed to the others
 // by create-node.ts; a room declares which of them it needs and imports nothing else of its neighbours.
 
+import type { ProgramRun } from '../protocols/program-run.ts';
+
 /** Log lines go to standard error as JSON (pino); pass data first, then a constant message. */
 export interface Logger {
   debug(fields: object, message: string): void;
@@ -146,4 +148,10 @@ export interface ProcessResult {
 /** The only way to an external program (host room). Rejects with ParleyError `program-missing`, `timed-out`, `cancelled` or `output-too-large`. */
 export interface ProcessRunner {
   run(request: ProcessRequest): Promise<ProcessResult>;
+}
+
+/** Tells which programs some work has run, in whatever room (host room). */
+export interface ProgramRecorder {
+  /** Does the work; each program that it runs is told once it has ended, until the work is over. */
+  recording<T>(onProgram: (run: ProgramRun) => void, work: () => Promise<T>): Promise<T>;
 }

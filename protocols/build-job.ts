@@ -15,6 +15,7 @@ import {
   storePathSchema,
   taskIdSchema,
 } from './primitives.ts';
+import { programRunSchema } from './program-run.ts';
 
 export const buildProtocol = '/parley/build/1';
 /** A request lists at most membersMax hosts. */
@@ -72,7 +73,13 @@ export type BuildJob = v.InferOutput<typeof buildJobSchema>;
 
 /** What the asking side sends: the job, and later perhaps that nobody wants it any more. A lost stream is no cancellation. */
 export const buildAskSchema = v.variant('kind', [
-  v.object({ kind: v.literal('job'), version: v.literal(1), task: v.optional(taskIdSchema), job: buildJobSchema }),
+  v.object({
+    kind: v.literal('job'),
+    version: v.literal(1),
+    /** The task whose log, kept by the builder, takes the job's lines; without it they are sent to the asker. */
+    task: v.optional(taskIdSchema),
+    job: buildJobSchema,
+  }),
   v.object({ kind: v.literal('cancel') }),
 ]);
 export type BuildAsk = v.InferOutput<typeof buildAskSchema>;
@@ -82,6 +89,8 @@ export const buildLogLineSchema = v.object({
   level: v.picklist(['error', 'warning', 'info', 'debug', 'build']),
   text: v.pipe(v.string(), v.maxLength(2 * logLineCharactersMax)),
   drvPath: v.optional(drvPathSchema),
+  /** Set on a line that says that a program was run. */
+  program: v.optional(programRunSchema),
 });
 export type BuildLogLine = v.InferOutput<typeof buildLogLineSchema>;
 

@@ -21,6 +21,7 @@ import {
   textSchema,
   timeMsSchema,
 } from './primitives.ts';
+import { programRunSchema } from './program-run.ts';
 
 const word = v.pipe(v.string(), v.maxLength(64));
 
@@ -136,9 +137,7 @@ export const taskDetailSchema = v.object({
   children: v.array(taskViewSchema),
   plan: v.nullable(planViewSchema),
   /** Programs that were run for it, secrets removed, with how they ended; Nix's own messages by level. */
-  processes: v.array(
-    v.object({ peer: nameSchema, command: textSchema, exitCode: v.nullable(v.pipe(v.number(), v.integer())) }),
-  ),
+  processes: v.array(v.object({ peer: nameSchema, ...programRunSchema.entries })),
   messages: v.array(v.object({ level: v.picklist(['error', 'warning', 'info']), text: textSchema })),
 });
 export type TaskDetail = v.InferOutput<typeof taskDetailSchema>;
@@ -177,6 +176,8 @@ export const logLineSchema = v.object({
   stream: v.picklist(['stdout', 'stderr', 'nix', 'parley']),
   level: v.picklist(['error', 'warning', 'info', 'debug']),
   text: v.string(),
+  /** Set on a line that says that a program was run. */
+  program: v.optional(programRunSchema),
 });
 export type LogLine = v.InferOutput<typeof logLineSchema>;
 

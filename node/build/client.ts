@@ -45,7 +45,8 @@ async function ask<T>(
   options: JobOptions,
 ): Promise<T> {
   const stream = await mesh.open(peer, buildProtocol, { signal: options.signal });
-  const request: BuildAsk = { kind: 'job', version: 1, job };
+  const { task } = options;
+  const request: BuildAsk = { kind: 'job', version: 1, ...(task === undefined ? {} : { task }), job };
   try {
     await stream.send(encode(request));
     const bytes = await receiveResult(stream, clock, peer, options);

@@ -12,8 +12,10 @@ import type {
   UpdateResult,
 } from '../../protocols/build-job.ts';
 import { hashOf } from '../../protocols/codec.ts';
+import { programRunText } from '../../protocols/program-run.ts';
 import type { Nix } from '../host/index.ts';
-import type { Clock, Logger, ProcessRunner } from '../interfaces.ts';
+import type { Clock, Logger, ProcessRunner, ProgramRecorder } from '../interfaces.ts';
+import type { LogInput, TaskLog } from '../journal/index.ts';
 import { type BuilderKey, loadBuilderKey } from './builder-key.ts';
 import { createEvaluator } from './evaluate.ts';
 import { createRealiser } from './realisation.ts';
@@ -41,6 +43,8 @@ export interface BuildProject {
 export interface JobOptions {
   /** Aborting ends the job unless others wait for it too. */
   readonly signal: AbortSignal;
+  /** The task whose log, on the builder, takes the job's lines. A builder elsewhere then sends none of them. */
+  readonly task?: string | undefined;
   readonly onLog?: ((line: BuildLogLine) => void) | undefined;
   readonly onProgress?: ((progress: BuildProgress) => void) | undefined;
 }
@@ -84,20 +88,23 @@ export interface BuilderInit {
 }
 
 export interface BuilderComponents {
-  readonly runner: ProcessRunner;
+  readonly runner: ProcessRunner & ProgramRecorder;
   readonly nix: BuildNix;
   readonly project: BuildProject;
+  /** The log of a task on this peer. */
+  readonly taskLog: (task: string) => Pick<TaskLog, 'append'>;
   readonly clock: Clock;
   readonly logger: Logger;
 }
 
 /** Creates this peer's own builder. */
 export function createBuilder(init: BuilderInit): (components: BuilderComponents) => Builder {
-  return ({ runner, nix, project, clock, logger }) => {
+  return ({ runner, nix, project, taskLog, clock, logger }) => {
     const log = logger.child({ room: 'build' });
-    const evaluations = createSharedJobs<Evaluation>(clock);
-    const builds = createSharedJobs<BuildResult>(clock);
-    const updates = createSharedJobs<UpdateResult>(clock);
+    const keepLine = (task: string, line: BuildLogLine) => taskLog(task).append([toLogInput(line)]);
+    const evaluations = createSharedJobs<Evaluation>(clock, keepLine);
+    const builds = createSharedJobs<BuildResult>(clock, keepLine);
+    const updates = createSharedJobs<UpdateResult>(clock, keepLine);
     const evaluator = createEvaluator(init)({ nix, runner });
     const realise = createRealiser(init)({ nix, key, evaluate: evaluateFetched });
     const update = createUpdater({ nix, project });
@@ -117,12 +124,22 @@ export function createBuilder(init: BuilderInit): (components: BuilderComponents
       return await evaluator(request, watcher);
     }
 
-    async function timed<T>(what: string, fields: object, work: () => Promise<T>): Promise<T> {
+    /** Does a job's work: its programs go to its log, its end to this peer's. */
+    async function carryOut<T>(
+      what: string,
+      fields: object,
+      { onLog }: Pick<Watcher, 'onLog'>,
+      work: () => Promise<T>,
+    ): Promise<T> {
       const startedMs = clock.monotonicMs();
       const tell = (outcome: string) =>
         log.info({ ...fields, outcome, durationMs: Math.round(clock.monotonicMs() - startedMs) }, what);
       try {
-        const result = await work();
+        const result = await runner.recording(
+          (program) =>
+            onLog?.({ level: program.exitCode === 0 ? 'debug' : 'info', text: programRunText(program), program }),
+          work,
+        );
         tell('finished');
         return result;
       } catch (error) {
@@ -137,19 +154,27 @@ export function createBuilder(init: BuilderInit): (components: BuilderComponents
       requireNix: () => nix.requireVersion(),
       evaluate: (request, options) =>
         evaluations.run(hashOf(request), options, (watcher) =>
-          timed('evaluation ended', { revision: request.revision }, () => evaluateFetched(request, watcher)),
+          carryOut('evaluation ended', { revision: request.revision }, watcher, () =>
+            evaluateFetched(request, watcher),
+          ),
         ),
       build: (request, options) =>
         builds.run(request.drvPath, options, (watcher) =>
-          timed('build ended', { drvPath: request.drvPath }, async () => {
+          carryOut('build ended', { drvPath: request.drvPath }, watcher, async () => {
             await nix.requireVersion();
             return await realise(request, watcher);
           }),
         ),
       update: (request, options) =>
         updates.run(hashOf(request), options, (watcher) =>
-          timed('update ended', { tree: request.tree }, () => update(request, watcher)),
+          carryOut('update ended', { tree: request.tree }, watcher, () => update(request, watcher)),
         ),
     };
   };
+}
+
+/** A line as the task's log keeps it. */
+function toLogInput({ level, text, program }: BuildLogLine): LogInput {
+  if (program !== undefined) return { stream: 'parley', level: level === 'build' ? 'info' : level, text, program };
+  return level === 'build' ? { stream: 'stderr', level: 'info', text } : { stream: 'nix', level, text };
 }

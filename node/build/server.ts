@@ -18,28 +18,35 @@ import { decode, encode } from '../../protocols/codec.ts';
 import { ParleyError, toErrorRecord } from '../../protocols/errors.ts';
 import { textCharactersMax } from '../../protocols/limits.ts';
 import type { Clock, Mesh, MessageStream } from '../interfaces.ts';
+import type { TaskLog } from '../journal/index.ts';
 import type { BuildJobs, JobOptions } from './index.ts';
 import { lost } from './shared-jobs.ts';
 
 export interface BuildServerComponents {
   readonly mesh: Pick<Mesh, 'handle'>;
   readonly builder: BuildJobs;
+  /** The log of a task on this peer, which the builder writes; it ends with the job. */
+  readonly taskLog: (task: string) => Pick<TaskLog, 'end'>;
   readonly clock: Clock;
 }
 
 /** Registers the protocol: from now on members can have jobs done here. */
-export function serveBuildJobs({ mesh, builder, clock }: BuildServerComponents): void {
-  mesh.handle(buildProtocol, (stream) => serveJob(stream, builder, clock), {
+export function serveBuildJobs({ mesh, ...components }: BuildServerComponents): void {
+  mesh.handle(buildProtocol, (stream) => serveJob(stream, components), {
     inboundStreamsMax: buildStreamsPerPeerMax,
   });
 }
 
-async function serveJob(stream: MessageStream, builder: BuildJobs, clock: Clock): Promise<void> {
+async function serveJob(
+  stream: MessageStream,
+  { builder, taskLog, clock }: Omit<BuildServerComponents, 'mesh'>,
+): Promise<void> {
   const first = await stream.receive();
   if (first === undefined) return;
   const ask = decode(buildAskSchema, first, buildRequestBytesMax, 'a build request');
   if (ask.kind !== 'job')
     throw new ParleyError('malformed', `a build request starts with '${ask.kind}': expected 'job'`);
+  const { task } = ask;
   const abort = new AbortController();
   const outbox = createOutbox(stream, (reason) => abort.abort(reason));
   const stopAlive = clock.every(buildAlivePeriodMs, () => outbox.alive());
@@ -47,7 +54,7 @@ async function serveJob(stream: MessageStream, builder: BuildJobs, clock: Clock)
   try {
     const result = await runJob(builder, ask.job, {
       signal: abort.signal,
-      onLog: (line) => outbox.log(line),
+      ...(task === undefined ? { onLog: (line: BuildLogLine) => outbox.log(line) } : { task }),
       onProgress: (progress) => outbox.progress(progress),
     });
     await outbox.finish(resultEvents(result));
@@ -55,6 +62,7 @@ async function serveJob(stream: MessageStream, builder: BuildJobs, clock: Clock)
     await outbox.finish([{ kind: 'error', error: shortened(error) }]);
   } finally {
     stopAlive();
+    if (task !== undefined && abort.signal.reason !== lost) taskLog(task).end();
   }
   await stream.close();
   await ended;

@@ -1,5 +1,5 @@
-// Owns the sharing of work: whoever asks for a job that runs already gets its events and its result. A job that nobody waits
-// for any more is ended, at once when the last one cancelled, after a grace when it was merely lost.
+// Owns the sharing of work: whoever asks for a job that runs already gets its events and its result, and so does the log of
+// the task that it is for. A job that nobody waits for is ended, at once when the last one cancelled, after a grace when lost.
 
 import type { BuildLogLine, BuildProgress } from '../../protocols/build-job.ts';
 import { ParleyError } from '../../protocols/errors.ts';
@@ -15,11 +15,16 @@ export const lost: unique symbol = Symbol('lost');
 
 export interface Watcher {
   readonly signal: AbortSignal;
+  /** The task whose log takes the job's lines, each once, also while nobody watches. */
+  readonly task?: string | undefined;
   readonly onLog?: ((line: BuildLogLine) => void) | undefined;
   readonly onProgress?: ((progress: BuildProgress) => void) | undefined;
 }
 
-export type Work<T> = (watcher: Required<Watcher>) => Promise<T>;
+export type Work<T> = (watcher: Required<Omit<Watcher, 'task'>>) => Promise<T>;
+
+/** Takes a line into a task's log. */
+export type KeepLine = (task: string, line: BuildLogLine) => void;
 
 export interface SharedJobs<T> {
   /** Starts the work under a key, or joins the one that runs. Rejects when the watcher's own signal aborts. */
@@ -28,6 +33,7 @@ export interface SharedJobs<T> {
 
 interface RunningJob<T> {
   readonly watchers: Set<Watcher>;
+  readonly tasks: Set<string>;
   readonly abort: AbortController;
   readonly replay: readonly BuildLogLine[];
   readonly lastProgress: () => BuildProgress | undefined;
@@ -36,11 +42,12 @@ interface RunningJob<T> {
 }
 
 /** @returns an empty table of jobs. */
-export function createSharedJobs<T>(clock: Clock): SharedJobs<T> {
+export function createSharedJobs<T>(clock: Clock, keepLine: KeepLine): SharedJobs<T> {
   const jobs = new Map<string, RunningJob<T>>();
 
   function start(key: string, work: Work<T>): RunningJob<T> {
     const watchers = new Set<Watcher>();
+    const tasks = new Set<string>();
     const abort = new AbortController();
     const replay: BuildLogLine[] = [];
     let lastProgress: BuildProgress | undefined;
@@ -50,6 +57,7 @@ export function createSharedJobs<T>(clock: Clock): SharedJobs<T> {
         replay.push(line);
         if (replay.length > replayLinesMax) replay.shift();
         for (const watcher of watchers) watcher.onLog?.(line);
+        for (const task of tasks) keepLine(task, line);
       },
       onProgress(progress) {
         lastProgress = progress;
@@ -58,6 +66,7 @@ export function createSharedJobs<T>(clock: Clock): SharedJobs<T> {
     });
     const job: RunningJob<T> = {
       watchers,
+      tasks,
       abort,
       replay,
       lastProgress: () => lastProgress,
@@ -83,6 +92,12 @@ export function createSharedJobs<T>(clock: Clock): SharedJobs<T> {
     else end();
   }
 
+  function joinLog(job: RunningJob<T>, task: string | undefined): void {
+    if (task === undefined || job.tasks.has(task)) return;
+    job.tasks.add(task);
+    for (const line of job.replay) keepLine(task, line);
+  }
+
   return {
     async run(key, watcher, work) {
       if (watcher.signal.aborted) throw cancelled(watcher.signal);
@@ -91,6 +106,7 @@ export function createSharedJobs<T>(clock: Clock): SharedJobs<T> {
       job.cancelGrace?.();
       job.cancelGrace = undefined;
       job.watchers.add(watcher);
+      joinLog(job, watcher.task);
       const lastProgress = job.lastProgress();
       if (running !== undefined) {
         for (const line of job.replay) watcher.onLog?.(line);

@@ -1,11 +1,9 @@
 // Owns the choice of a builder for a job: one that is online and builds for the system, the controller's own first, so that
-// nothing crosses the mesh without need. Jobs' output goes to the task's log on the peer that asked.
+// nothing crosses the mesh without need.
 
-import type { BuildLogLine, BuildProgress } from '../../protocols/build-job.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
-import type { LogLine } from '../../protocols/views.ts';
-import type { ControlBuilder, ControlComponents, JobOptions } from './control-types.ts';
+import type { ControlBuilder, ControlComponents } from './control-types.ts';
 
 export interface ChosenBuilder {
   readonly peer: string;
@@ -43,26 +41,4 @@ export function chooseBuilder(
     retryable: true,
     hint: 'Start one, or invite a peer with the role builder.',
   });
-}
-
-/** Options of a job whose output goes to a task's log and whose progress is told. */
-export function jobOptions(
-  task: string,
-  signal: AbortSignal,
-  context: {
-    readonly journal: ControlComponents['journal'];
-    readonly onProgress: (progress: BuildProgress) => void;
-  },
-): JobOptions {
-  const log = context.journal.taskLog(task);
-  return {
-    signal,
-    onLog: (line) => log.append([toLogInput(line)]),
-    onProgress: context.onProgress,
-  };
-}
-
-function toLogInput(line: BuildLogLine): Pick<LogLine, 'stream' | 'level' | 'text'> {
-  if (line.level === 'build') return { stream: 'stderr', level: 'info', text: line.text };
-  return { stream: 'nix', level: line.level, text: line.text };
 }

@@ -1,7 +1,6 @@
 // Owns what this room needs of its neighbours, as narrow as it uses them, and the types that its own files share.
 
 import type {
-  BuildLogLine,
   BuildProgress,
   BuildRequest,
   BuildResult,
@@ -95,7 +94,8 @@ export interface ControlProject {
 
 export interface JobOptions {
   readonly signal: AbortSignal;
-  readonly onLog?: (line: BuildLogLine) => void;
+  /** The task whose log, on the builder, takes the job's lines. */
+  readonly task?: string;
   readonly onProgress?: (progress: BuildProgress) => void;
 }
 

@@ -3,10 +3,14 @@
 
 import { approversOf, isOpen, memberNamed } from '../../protocols/ledger-rules.ts';
 import type { LedgerState, Task } from '../../protocols/ledger-state.ts';
+import { textCharactersMax } from '../../protocols/limits.ts';
 import type { Plan } from '../../protocols/plan.ts';
 import type { LogLine, PlanView, TaskDetail, TasksView, TaskView } from '../../protocols/views.ts';
 import { type ViewFacts, waitReason } from './views-core.ts';
 
+/** In a task's detail: what people may still look through. */
+const processesMax = 200;
+const messagesPerLevelMax = 50;
 /** Ended tasks that `tasks` shows without `--all`. */
 const endedShownMax = 20;
 
@@ -52,7 +56,7 @@ export function tasksView(state: LedgerState, facts: ViewFacts, all: boolean): T
 
 export interface TaskDetailParts {
   readonly plan: Plan | undefined;
-  /** Lines of the task's logs; errors and warnings among them become messages. */
+  /** Lines of the task's logs; the programs and Nix's messages are among them. */
   readonly lines: readonly LogLine[];
 }
 
@@ -62,20 +66,28 @@ export function taskDetail(task: Task, state: LedgerState, facts: ViewFacts, par
     task: taskView(task, state, facts),
     children: childrenOf(task, state).map((child) => taskView(child, state, facts)),
     plan: planView(task, state, parts.plan),
-    processes: [],
+    processes: processesOf(parts.lines),
     messages: messagesOf(parts.lines),
   };
 }
 
-/** Messages of Nix and of ours that a person should see without reading the log; the newest, each once. */
+/** The programs that were run, in the order in which they ended; of very many those that failed and the newest. */
+function processesOf(lines: readonly LogLine[]): TaskDetail['processes'] {
+  const programs = lines.flatMap(({ peer, program }) => (program === undefined ? [] : [{ peer, ...program }]));
+  const excess = programs.length - processesMax;
+  if (excess <= 0) return programs;
+  const gone = new Set(programs.filter(({ exitCode }) => exitCode === 0).slice(0, excess));
+  return programs.filter((program) => !gone.has(program)).slice(-processesMax);
+}
+
+/** What Nix said, by level, and our own errors and warnings; of each level the newest, each once. */
 function messagesOf(lines: readonly LogLine[]): TaskDetail['messages'] {
-  const messagesMax = 50;
-  const messages = new Map<string, TaskDetail['messages'][number]>();
-  for (const { level, text } of lines) {
-    if (level !== 'error' && level !== 'warning') continue;
-    messages.set(`${level} ${text}`, { level, text: text.slice(0, 2_000) });
-  }
-  return [...messages.values()].slice(-messagesMax);
+  const levels = (['error', 'warning', 'info'] as const).map((level) => {
+    const wanted = lines.filter((line) => line.level === level && (level !== 'info' || line.stream === 'nix'));
+    const texts = new Set(wanted.filter(({ program }) => program === undefined).map(({ text }) => text));
+    return [...texts].slice(-messagesPerLevelMax).map((text) => ({ level, text: text.slice(0, textCharactersMax) }));
+  });
+  return levels.flat();
 }
 
 function planView(task: Task, state: LedgerState, plan: Plan | undefined): PlanView | null {

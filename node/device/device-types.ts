@@ -1,7 +1,15 @@
 // Owns the public shape of the device room: the machine that it switches, and what it needs of its neighbours. Types only.
 
 import type { LedgerState } from '../../protocols/ledger-state.ts';
-import type { Clock, KeyValueStore, Logger, MessageStream, RandomBytes, Startable } from '../interfaces.ts';
+import type {
+  Clock,
+  KeyValueStore,
+  Logger,
+  MessageStream,
+  ProgramRecorder,
+  RandomBytes,
+  Startable,
+} from '../interfaces.ts';
 import type { Journal } from '../journal/index.ts';
 
 export interface SwitchOptions {
@@ -90,6 +98,7 @@ export interface DeviceComponents {
     removeRoot(link: string): Promise<void>;
   };
   readonly machine: Machine;
+  readonly recorder: ProgramRecorder;
   readonly journal: Pick<Journal, 'append' | 'incarnation' | 'taskLog'>;
   readonly mesh: {
     handle(protocol: string, handler: (stream: MessageStream) => Promise<void>, options?: object): void;

@@ -8,7 +8,8 @@ import { ParleyError } from '../../protocols/errors.ts';
 import { childTaskId } from '../../protocols/ledger-rules.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import type { Outcome } from '../../protocols/outcome.ts';
-import type { TaskLog } from '../journal/index.ts';
+import { type ProgramRun, programRunText } from '../../protocols/program-run.ts';
+import type { LogInput, TaskLog } from '../journal/index.ts';
 import { serveConfirmations } from './confirmation.ts';
 import { afterInterruption, clip, isBeforeArming, isOpen, judgeOrder } from './device-core.ts';
 import type { Device, DeviceActivity, DeviceComponents, DeviceInit } from './device-types.ts';
@@ -29,7 +30,7 @@ const endingOutcomes: Readonly<Record<string, Outcome>> = {
 /** Creates the device. It acts from `start` on, which also takes up what a crash interrupted. */
 export function createDevice(init: DeviceInit): (components: DeviceComponents) => Device {
   return (components) => {
-    const { ledger, machine, clock, journal, closures, nix } = components;
+    const { ledger, machine, clock, journal, closures, nix, recorder } = components;
     const logger = components.logger.child({ room: 'device' });
     const listeners = new Set<() => void>();
     let facts: Facts = { running: null, booted: null };
@@ -140,7 +141,10 @@ export function createDevice(init: DeviceInit): (components: DeviceComponents) =
       try {
         withdrawable = { record, controller };
         withdrawIfUnwanted(ledger.state());
-        const ended = isInterrupted ? await resume(job, record) : await advance(job, record);
+        const ended = await recorder.recording(
+          (program) => logOf(record).append([programLine(program)]),
+          () => (isInterrupted ? resume(job, record) : advance(job, record)),
+        );
         const { outcome, reason } = ended.end ?? { outcome: 'unknown', reason: null };
         job.log(reason === null ? outcome : `${outcome}: ${reason}`, outcome === 'succeeded' ? 'info' : 'warning');
         await cleanUp(ended);
@@ -230,6 +234,10 @@ export function createDevice(init: DeviceInit): (components: DeviceComponents) =
       },
     };
   };
+}
+
+function programLine(program: ProgramRun): LogInput {
+  return { stream: 'parley', level: program.exitCode === 0 ? 'debug' : 'info', text: programRunText(program), program };
 }
 
 function verdictOf(error: unknown): Verdict {

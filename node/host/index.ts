@@ -12,3 +12,4 @@ export { createNix, type Nix, type NixProgram, type NixRequest, type RealiseOpti
 export type { NixSettings } from './nix-environment.ts';
 export type { PathInfo } from './nix-format-core.ts';
 export { createProcessRunner } from './process.ts';
+export { createRecordingRunner } from './recording-runner.ts';

@@ -1,6 +1,7 @@
 // Owns the public shape of the journal room. Types only, so that the room's files and its neighbours agree on them.
 
 import type { Report, ReportDraft } from '../../protocols/journal.ts';
+import type { ProgramRun } from '../../protocols/program-run.ts';
 import type { LogLine } from '../../protocols/views.ts';
 import type { Clock, KeyValueStore, Logger, Mesh, Startable, StoreOperation } from '../interfaces.ts';
 
@@ -47,6 +48,7 @@ export interface LogInput {
   readonly stream: LogLine['stream'];
   readonly level: LogLine['level'];
   readonly text: string;
+  readonly program?: ProgramRun | undefined;
 }
 
 /** The log of one task on this peer. */

@@ -13,6 +13,9 @@ import type { Mesh, MessageStream } from '../interfaces.ts';
 import type { ReadLogsRequest } from './journal-types.ts';
 import type { LogPage, TaskLogs } from './task-logs.ts';
 
+/** Followers wait with a stream for each part of a task, also for parts that have not begun. */
+const inboundStreamsMax = 256;
+
 /** Answers `/parley/logs/1` from now on. */
 export function serveLogs(mesh: Pick<Mesh, 'handle'>, logs: TaskLogs): void {
   const handler = async (stream: MessageStream) => {
@@ -30,10 +33,13 @@ export function serveLogs(mesh: Pick<Mesh, 'handle'>, logs: TaskLogs): void {
     }
     await stream.close();
   };
-  mesh.handle(logsProtocol, handler, { messageBytesMax: logsPageBytesMax });
+  mesh.handle(logsProtocol, handler, { messageBytesMax: logsPageBytesMax, inboundStreamsMax });
 }
 
-/** The pages of a log on this peer. Ends when the log does, at its present end without `follow`, or with the signal. */
+/**
+ * The pages of a log on this peer. Ends when the log does, at its present end without `follow`, or with the signal; a log
+ * that has not begun is waited for.
+ */
 export async function* readPages(
   logs: TaskLogs,
   task: string,
@@ -49,7 +55,7 @@ export async function* readPages(
       next = page.next;
       if (page.lines.length > 0) yield page;
       if (!isAtEnd) continue;
-      if (!follow || !isOpen) return;
+      if (!follow || (!isOpen && next > 0)) return;
       await grown.promise;
     } finally {
       grown.cancel();

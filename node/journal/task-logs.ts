@@ -82,14 +82,16 @@ export function createTaskLogs(init: { readonly name: string }, components: Task
 
   function append(log: LogState, inputs: readonly LogInput[]): void {
     const atMs = clock.nowMs();
-    for (const { stream, level, text } of inputs) {
+    for (const { stream, level, text, program } of inputs) {
       const cut = text.length > logLineCharactersMax ? text.slice(0, logLineCharactersMax) : text;
       if (log.waitingBytes > waitingBytesMax) {
         log.dropped += 1;
         continue;
       }
-      log.waiting.push({ atMs, peer: init.name, task: log.task, stream, level, text: cut });
-      log.waitingBytes += bytesOf(cut);
+      const plain: LogLine = { atMs, peer: init.name, task: log.task, stream, level, text: cut };
+      const line = program === undefined ? plain : { ...plain, program };
+      log.waiting.push(line);
+      log.waitingBytes += bytesOf(line);
     }
     schedule(log, log.waitingBytes >= logChunkBytesMax ? 0 : flushDelayMs);
   }
@@ -241,7 +243,7 @@ function takeLines(log: LogState, name: string): LogLine[] {
   while (bytes < logChunkBytesMax && lines.length < logLinesPerPageMax - 1) {
     const line = log.waiting.shift();
     if (line === undefined) break;
-    bytes += bytesOf(line.text);
+    bytes += bytesOf(line);
     lines.push(line);
   }
   log.waitingBytes -= bytes;
@@ -249,8 +251,8 @@ function takeLines(log: LogState, name: string): LogLine[] {
 }
 
 /** What a line takes on disk, names of its fields included. */
-function bytesOf(text: string): number {
-  return Buffer.byteLength(text) + 100;
+function bytesOf({ text, program }: LogLine): number {
+  return Buffer.byteLength(text) + Buffer.byteLength(program?.command ?? '') + 100;
 }
 
 function parleyLine(peer: string, task: string, atMs: number, text: string): LogLine {

@@ -6,6 +6,7 @@ import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { type Builder, createBuilder } from '../../node/build/index.ts';
 import { systemClock } from '../../node/host/index.ts';
+import type { LogInput } from '../../node/journal/index.ts';
 import { createProject, type Project } from '../../node/project/index.ts';
 import type { BuildLogLine, BuildProgress } from '../../protocols/build-job.ts';
 import { firstUnsigned } from '../../protocols/manifest.ts';
@@ -30,6 +31,8 @@ before(async () => {
 });
 after(() => testNix.remove());
 
+const taskLines: LogInput[] = [];
+
 function builderOf(keyName = 'desk'): Builder {
   return createBuilder({
     repositoryFolder: flakes.repositoryFolder,
@@ -37,7 +40,10 @@ function builderOf(keyName = 'desk'): Builder {
     keyName,
     rootsFolder: path.join(testNix.folder, 'roots'),
     systems: [machineSystem()],
-  })({ ...testNix, project, clock: systemClock });
+  })({
+    ...{ ...testNix, project, clock: systemClock },
+    taskLog: () => ({ append: (lines) => void taskLines.push(...lines) }),
+  });
 }
 
 function commitFlake(outputs: string): Promise<string> {
@@ -62,6 +68,21 @@ test('evaluate() lets a failing host fail alone, with the error and its place', 
   assert.equal(good?.toplevel?.system, machineSystem());
   assert.match(thrower?.error?.message ?? '', /^host 'thrower' cannot be evaluated: the disk's name is missing/);
   assert.match(lines.map((line) => line.text).join('\n'), /left out: no host name/);
+});
+
+test('evaluate() leaves its programs and messages in the log of its task', async () => {
+  taskLines.length = 0;
+  const revision = await commitFlake(
+    `nixosConfigurations.one = host (builtins.trace "a trace" (build "one" "echo x > $out"));`,
+  );
+  await builderOf().evaluate({ revision }, { signal, task: 't1' });
+  const programs = taskLines.flatMap(({ program }) => program ?? []);
+  assert.ok(programs.some(({ command, exitCode }) => command.startsWith('git --git-dir') && exitCode === 0));
+  assert.ok(programs.some(({ command }) => /^nix --store .* eval --json .*toplevel/.test(command)));
+  assert.deepEqual(
+    taskLines.filter(({ stream }) => stream === 'nix').map(({ level, text }) => `${level} ${text}`),
+    ['info trace: a trace'],
+  );
 });
 
 test('evaluate() takes only the hosts that are asked for and names one that the flake does not have', async () => {

@@ -17,7 +17,7 @@ async function createPair(t: TestContext, jobs: Partial<BuildJobs>): Promise<{ b
   await startTogether([asker, server]);
   const unused = () => Promise.reject(new ParleyError('unused', 'the test does not use this job'));
   const builder = { evaluate: unused, build: unused, update: unused, ...jobs };
-  serveBuildJobs({ mesh: server.mesh, builder, clock: systemClock });
+  serveBuildJobs({ mesh: server.mesh, builder, taskLog: () => ({ end: () => {} }), clock: systemClock });
   return {
     builder: createBuildClient({ mesh: asker.mesh, clock: systemClock })(server.mesh.self),
     server: server.mesh,

@@ -17,6 +17,8 @@ const signal = new AbortController().signal;
 const update = { tree: 'a'.repeat(40), base: null, pack: null, inputs: [] };
 
 interface Pair {
+  /** Tasks whose log the server has ended. */
+  readonly ended: string[];
   readonly network: MemoryNetwork;
   readonly asker: Mesh;
   readonly builder: BuildJobs;
@@ -29,8 +31,11 @@ async function createPair(jobs: Partial<BuildJobs>, clock = systemClock): Promis
   await asker.start();
   await server.start();
   const unused = () => Promise.reject(new ParleyError('unused', 'the test does not use this job'));
-  serveBuildJobs({ mesh: server, builder: { evaluate: unused, build: unused, update: unused, ...jobs }, clock });
-  return { network, asker, builder: createBuildClient({ mesh: asker, clock })('server') };
+  const ended: string[] = [];
+  const taskLog = (task: string) => ({ end: () => void ended.push(task) });
+  const builder = { evaluate: unused, build: unused, update: unused, ...jobs };
+  serveBuildJobs({ mesh: server, builder, taskLog, clock });
+  return { ended, network, asker, builder: createBuildClient({ mesh: asker, clock })('server') };
 }
 
 /** Resolves when the options' signal aborts, with its reason. */
@@ -176,7 +181,8 @@ test('serveBuildJobs() survives requests that are no requests', async () => {
 
 test('createSharedJobs() keeps a lost job for its successor and ends it after the grace', async () => {
   const clock = createManualClock();
-  const jobs = createSharedJobs<BuildResult>(clock);
+  const kept: string[] = [];
+  const jobs = createSharedJobs<BuildResult>(clock, (task, { text }) => kept.push(`${task} ${text}`));
   const ended = Promise.withResolvers<void>();
   let starts = 0;
   const work = async (options: JobOptions): Promise<BuildResult> => {
@@ -187,12 +193,16 @@ test('createSharedJobs() keeps a lost job for its successor and ends it after th
     throw new ParleyError('cancelled', 'ended');
   };
   const [first, second] = [new AbortController(), new AbortController()];
-  const firstRun = assert.rejects(jobs.run('key', { signal: first.signal }, work), { code: 'cancelled' });
+  const firstRun = assert.rejects(jobs.run('key', { signal: first.signal, task: 't1' }, work), { code: 'cancelled' });
   first.abort(lost);
   await firstRun;
   clock.advance(50_000);
   const replayed: string[] = [];
-  const secondRun = jobs.run('key', { signal: second.signal, onLog: ({ text }) => replayed.push(text) }, work);
+  const secondRun = jobs.run(
+    'key',
+    { signal: second.signal, task: 't1', onLog: ({ text }) => replayed.push(text) },
+    work,
+  );
   clock.advance(50_000);
   assert.deepEqual([starts, replayed], [1, ['early']]);
   const secondEnd = assert.rejects(secondRun, { code: 'cancelled' });
@@ -200,4 +210,20 @@ test('createSharedJobs() keeps a lost job for its successor and ends it after th
   await secondEnd;
   clock.advance(60_000);
   await ended.promise;
+  assert.deepEqual(kept, ['t1 early']);
+});
+
+test('serveBuildJobs() leaves the lines of a task to its log on the builder and ends that with the job', async () => {
+  const tasks: unknown[] = [];
+  const { ended, builder } = await createPair({
+    async update(_, options) {
+      tasks.push(options.task);
+      options.onLog?.({ level: 'info', text: 'for the asker' });
+      return { lockFile: '', changes: [] };
+    },
+  });
+  const lines: BuildLogLine[] = [];
+  await builder.update(update, { signal, task: 't7', onLog: (line) => lines.push(line) });
+  await builder.update(update, { signal, onLog: (line) => lines.push(line) });
+  assert.deepEqual([tasks, lines.length, ended], [['t7', undefined], 1, ['t7']]);
 });

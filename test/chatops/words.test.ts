@@ -4,7 +4,17 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { nearestNames } from '../../chatops/nearest.ts';
 import { choosePaint, colourPaint, plainPaint, renderTable } from '../../chatops/paint.ts';
-import { bytesText, clean, cleanLines, cut, durationText, shortPath, widthOf, wrap } from '../../chatops/words.ts';
+import {
+  bytesText,
+  clean,
+  cleanLines,
+  cut,
+  cutInside,
+  durationText,
+  shortPath,
+  widthOf,
+  wrap,
+} from '../../chatops/words.ts';
 import { storePath } from './fixtures.ts';
 
 test('clean() removes escape sequences, control and direction characters', () => {
@@ -18,6 +28,9 @@ test('cut() and widthOf() count columns of wide characters', () => {
   assert.equal(cut('漢字漢字', 5), '漢字…');
   assert.equal(cut('short', 5), 'short');
   assert.equal(cut('longer', 5), 'long…');
+  assert.equal(cutInside('0123456789', 7), '01…6789');
+  assert.equal(cutInside('0123456', 7), '0123456');
+  for (const columns of [-1, 0, 1, 2, 3]) assert.ok(widthOf(cutInside('漢字漢字', columns)) <= Math.max(0, columns));
 });
 
 test('wrap() keeps within the columns and loses no word', () => {

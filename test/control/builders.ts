@@ -33,10 +33,9 @@ export class FakeBuilders {
       if (!isOnline()) throw new ParleyError('peer-unreachable', `'${name}' is gone`, { retryable: true });
     };
     return {
-      evaluate: (request, options) =>
+      evaluate: (request) =>
         effect(`evaluate ${request.hosts?.join(',')} on ${name}`, () => {
           check();
-          options.onLog?.({ level: 'info', text: 'evaluating' });
           return this.#evaluate(request.revision, request.hosts ?? []);
         }),
       build: (request, options) =>

@@ -233,10 +233,24 @@ test('createControl() reads logs from the peers that ran the parts', async (t) =
   for (const follow of [false, true]) {
     const events = await rig.ask('v3', { name: 'logs', task: 't2', follow });
     const lines = events.flatMap((event) => (event.kind === 'log' ? [event.line.text] : []));
-    assert.deepEqual(lines, ['a unit is slow']);
+    assert.deepEqual(lines, ['a unit is slow', 'status 1: switch test']);
   }
   const card = check(taskDetailSchema, viewOf(await rig.ask('v3', { name: 'task', task: 't2/web1' }), 'task'));
   assert.deepEqual(card.messages, [{ level: 'warning', text: 'a unit is slow' }]);
+  assert.deepEqual(card.processes, [{ peer: 'web1', command: 'switch test', exitCode: 1 }]);
+  const whole = check(taskDetailSchema, viewOf(await rig.ask('v3', { name: 'task', task: 't2' }), 'task'));
+  assert.deepEqual(whole.processes, card.processes);
+});
+
+test('createControl() says once of each peer that its log cannot be read', async (t) => {
+  const rig = await startRig(t);
+  await commitFirst(rig);
+  endOf(await rig.ask('hub', deployAll, { speakAs: 'dan' }));
+  rig.fleet.silentLogs.add(peerId('v2'));
+  const events = await rig.ask('v3', { name: 'logs', task: 't2', follow: false });
+  const lines = events.flatMap((event) => (event.kind === 'log' ? [event.line.text] : []));
+  const notes = lines.filter((text) => text.includes('cannot be read'));
+  assert.deepEqual(notes, ['what v2 logged cannot be read: it is gone']);
 });
 
 test('createControl() follows notices until it is told to stop', async (t) => {

@@ -14,6 +14,7 @@ import { ParleyError } from '../../protocols/errors.ts';
 import { type EntryDraft, encodeEntry, type LedgerEntry } from '../../protocols/ledger-entries.ts';
 import type { LedgerState, Order } from '../../protocols/ledger-state.ts';
 import type { Role } from '../../protocols/primitives.ts';
+import { programRunText } from '../../protocols/program-run.ts';
 import { FakeBuilders } from './builders.ts';
 import { FakeDevices } from './devices.ts';
 import { peerId, revision, seededRandom, silentLogger } from './helpers.ts';
@@ -35,6 +36,8 @@ export class FakeFleet {
   readonly dead = new Set<string>();
   readonly offline = new Set<string>();
   readonly blobs = new Map<string, Uint8Array>();
+  /** Peers that do not answer when they are asked for logs. */
+  readonly silentLogs = new Set<string>();
   readonly logs = new Map<string, string[]>();
   /** Called when a device has new reports. */
   onSwitched: (host: string) => void = () => undefined;
@@ -215,6 +218,7 @@ export class FakeFleet {
   /** Everything that a control, or a part of it, needs at one peer. */
   componentsOf(name: string): ControlComponents & { presence: ReturnType<FakeFleet['presenceOf']> } {
     const self = peerId(name);
+    const { silentLogs } = this;
     const random = seededRandom(7);
     return {
       mesh: this.#meshOf(self),
@@ -260,8 +264,12 @@ export class FakeFleet {
           end: () => undefined,
         }),
         readLogs: async function* ({ peer, task }) {
+          if (silentLogs.has(peer)) throw new ParleyError('peer-unreachable', 'it is gone', { retryable: true });
           if (task.endsWith('/web1') && peer === peerId('web1')) {
             yield { atMs: 1, peer: 'web1', task, stream: 'stdout', level: 'warning', text: 'a unit is slow' };
+            const program = { command: 'switch test', exitCode: 1 };
+            const text = programRunText(program);
+            yield { atMs: 2, peer: 'web1', task, stream: 'parley', level: 'info', text, program };
           }
         },
       },

@@ -173,6 +173,7 @@ async function startRun(
   const components = {
     ...{ store, journal, mesh, identity, verifySignature, clock, logger: silentLogger },
     machine: machineOf(world, alive, traced),
+    recorder: { recording: <T>(_: unknown, work: () => Promise<T>) => work() },
     ledger: {
       state: () => world.state,
       onApplied(listener: (state: LedgerState) => void) {

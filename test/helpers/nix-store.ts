@@ -3,12 +3,18 @@
 import { chmod, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { createLogger, createNix, createProcessRunner, type Nix } from '../../node/host/index.ts';
-import type { Logger, ProcessRunner } from '../../node/interfaces.ts';
+import {
+  createLogger,
+  createNix,
+  createProcessRunner,
+  createRecordingRunner,
+  type Nix,
+} from '../../node/host/index.ts';
+import type { Logger, ProcessRunner, ProgramRecorder } from '../../node/interfaces.ts';
 
 export interface TestNix {
   readonly folder: string;
-  readonly runner: ProcessRunner;
+  readonly runner: ProcessRunner & ProgramRecorder;
   readonly logger: Logger;
   readonly nix: Nix;
   remove(): Promise<void>;
@@ -18,7 +24,7 @@ export interface TestNix {
 export async function createTestNix(): Promise<TestNix> {
   const folder = await mkdtemp(path.join(tmpdir(), 'parley-nix-'));
   const logger = createLogger({ level: 'silent' });
-  const runner = createProcessRunner({ logger });
+  const runner = createRecordingRunner(createProcessRunner({ logger }));
   const nix = createNix({ store: path.join(folder, 'store'), cacheHome: path.join(folder, 'cache') })({ runner });
   return { folder, runner, logger, nix, remove: () => removeStore(folder) };
 }

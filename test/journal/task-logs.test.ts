@@ -48,7 +48,20 @@ test('readLogs() follows a log on another peer until it ends, and reads it again
     lines.map(({ text, peer, task, stream }) => [text, peer, task, stream]),
     ['one', 'two', 'three'].map((text) => [text, 'peer1', 't12/web1', 'stdout']),
   );
-  assert.deepEqual(await readAll(again, again.identity.peer, 't12', true), []);
+  assert.deepEqual(await readAll(again, again.identity.peer, 't12', false), []);
+});
+
+test('readLogs() waits for a log that has not begun, and keeps the programs in it', async (t) => {
+  const { device, other } = await startTwo(t);
+  const reading = readAll(other, device.identity.peer, 't1', true);
+  const log = device.journal.taskLog('t1');
+  const program = { command: 'nix --version', exitCode: 0 };
+  log.append([{ stream: 'parley', level: 'info', text: 'ran', program }, line('after it')]);
+  log.end();
+  assert.deepEqual(
+    (await reading).map((one) => one.program),
+    [program, undefined],
+  );
 });
 
 test('readLogs() ends with its signal and when its reader leaves', async (t) => {

@@ -43,7 +43,10 @@ before(async () => {
     rootsFolder: path.join(testNix.folder, 'roots'),
     systems: [machineSystem()],
   };
-  builder = createBuilder(init)({ ...testNix, project, clock: systemClock });
+  builder = createBuilder(init)({
+    ...{ ...testNix, project, clock: systemClock },
+    taskLog: () => ({ append: () => {} }),
+  });
 });
 after(() => testNix.remove());
 

@@ -1,5 +1,5 @@
-// Owns the gathering of a task's logs from the peers that ran parts of it: the controllers (voters) for evaluating, building
-// and planning, each device for its switch. A peer that cannot be asked leaves a line that says so.
+// Owns the gathering of a task's logs from the peers that ran parts of it: voters for what they did as controllers, builders
+// for their jobs, each device for its switch. A peer that cannot be asked leaves a line that says so.
 
 import { isOpen, memberNamed } from '../../../protocols/ledger-rules.ts';
 import type { LedgerState, Task } from '../../../protocols/ledger-state.ts';
@@ -17,26 +17,38 @@ interface Source {
 
 type LogContext = Pick<CommandContext, 'components' | 'signal' | 'isOnline'>;
 
-/** All lines there are, part by part; only of the task itself and of parts that did not go well with `troubled`. */
-export async function* readTaskLogs(
-  context: LogContext,
-  id: string,
-  parts: 'all' | 'troubled',
-): AsyncGenerator<LogLine> {
-  const state = context.components.ledger.state();
-  for (const source of sourcesOf(state, id)) {
-    const { outcome, parent } = state.tasks[source.task] ?? {};
-    const isCalm = parent !== null && (outcome === null || outcome === 'succeeded');
-    if (parts === 'all' || !isCalm) yield* readSource(context, source, false, context.signal);
+/** All lines there are, part by part. */
+export async function* readTaskLogs(context: LogContext, id: string): AsyncGenerator<LogLine> {
+  const read = readerOf(context, false, context.signal);
+  for (const source of sourcesOf(context.components.ledger.state(), id)) yield* read(source);
+}
+
+/** As many lines as can be had before the signal aborts, all peers asked at once; in the order of their time. */
+export async function gatherTaskLogs(context: LogContext, id: string, linesMax: number): Promise<LogLine[]> {
+  const read = readerOf(context, false, context.signal);
+  const merged = mergeAsync<LogLine>(context.signal);
+  // One peer answers one question after the other: it takes only so many streams.
+  for (const sources of Map.groupBy(sourcesOf(context.components.ledger.state(), id), ({ peer }) => peer).values()) {
+    merged.add(inTurn(sources, read));
   }
+  const lines: LogLine[] = [];
+  for await (const line of merged.items()) if (lines.push(line) >= linesMax) break;
+  return lines.sort((one, other) => one.atMs - other.atMs);
+}
+
+async function* inTurn(sources: readonly Source[], read: (source: Source) => AsyncIterable<LogLine>) {
+  for (const source of sources) yield* read(source);
 }
 
 /** The lines of all parts as they come, until the task has ended. */
 export async function* followTaskLogs(context: LogContext, id: string): AsyncGenerator<LogLine> {
   const { ledger } = context.components;
+  const atFirst = ledger.state().tasks[id];
+  if (atFirst === undefined || !isOpen(atFirst)) return yield* readTaskLogs(context, id);
   const over = new AbortController();
   const signal = AbortSignal.any([context.signal, over.signal]);
   const merged = mergeAsync<LogLine>(signal);
+  const read = readerOf(context, true, signal);
   const known = new Set<string>();
   const addSources = () => {
     const state = ledger.state();
@@ -44,7 +56,7 @@ export async function* followTaskLogs(context: LogContext, id: string): AsyncGen
       const key = `${source.peer} ${source.task}`;
       if (known.has(key)) continue;
       known.add(key);
-      merged.add(readSource(context, source, true, signal));
+      merged.add(read(source));
     }
     const task = state.tasks[id];
     if (task === undefined || !isOpen(task)) context.components.clock.after(endGraceMs, () => over.abort());
@@ -59,17 +71,12 @@ export async function* followTaskLogs(context: LogContext, id: string): AsyncGen
   }
 }
 
-/** Where parts of a task left lines. A device writes under its child or, before it reads the ledger's tree, under the parent. */
+/** Where parts of a task left lines. */
 function sourcesOf(state: LedgerState, id: string): Source[] {
   const task = state.tasks[id];
   if (task === undefined) return [];
   const parts = [task, ...task.children.flatMap((child) => state.tasks[child] ?? [])];
-  const sources = parts.flatMap((part) => peersOf(part, state).map((peer) => ({ peer, task: part.id })));
-  const devices = parts
-    .filter((part) => part.type === 'deploy-device' && part.parent !== null)
-    .flatMap((part) => peersOf(part, state).map((peer) => ({ peer, task: part.parent ?? part.id })));
-  const unique = new Map([...sources, ...devices].map((source) => [`${source.peer} ${source.task}`, source]));
-  return [...unique.values()];
+  return parts.flatMap((part) => peersOf(part, state).map((peer) => ({ peer, task: part.id })));
 }
 
 function peersOf(task: Task, state: LedgerState): string[] {
@@ -78,39 +85,30 @@ function peersOf(task: Task, state: LedgerState): string[] {
     return member === undefined ? [] : [member.peer];
   }
   return Object.values(state.members)
-    .filter((member) => member.roles.includes('voter'))
+    .filter(({ peer, roles }) => roles.includes('voter') || peer === task.builder)
     .map((member) => member.peer);
 }
 
-async function* readSource(
-  context: Omit<LogContext, 'signal'>,
-  source: Source,
-  follow: boolean,
-  signal: AbortSignal,
-): AsyncGenerator<LogLine> {
+/** Reads one source after another; of a peer that cannot be asked it says so once. */
+function readerOf(context: LogContext, follow: boolean, signal: AbortSignal) {
   const { journal, ledger, clock, mesh } = context.components;
-  const name = ledger.state().members[source.peer]?.name ?? 'unknown';
-  const note = (why: string): LogLine => ({
-    atMs: clock.nowMs(),
-    peer: name,
-    task: source.task,
-    stream: 'parley',
-    level: 'warning',
-    text: `the log on ${name} cannot be read: ${why}`,
-  });
-  const isDevice = taskIsDevice(ledger.state(), source.task);
-  if (source.peer !== mesh.self && !context.isOnline(source.peer)) {
-    if (isDevice) yield note('it is offline');
-    return;
-  }
-  try {
-    yield* journal.readLogs({ peer: source.peer, task: source.task, follow, signal });
-  } catch (error) {
-    if (signal.aborted) return;
-    if (isDevice) yield note((error as Error).message);
-  }
-}
+  const told = new Set<string>();
 
-function taskIsDevice(state: LedgerState, id: string): boolean {
-  return state.tasks[id]?.type === 'deploy-device';
+  function* noteOnce({ peer, task }: Source, why: string): Generator<LogLine> {
+    if (told.has(peer)) return;
+    told.add(peer);
+    const name = ledger.state().members[peer]?.name ?? 'unknown';
+    const text = `what ${name} logged cannot be read: ${why}`;
+    yield { atMs: clock.nowMs(), peer: name, task, stream: 'parley', level: 'warning', text };
+  }
+
+  return async function* readSource(source: Source): AsyncGenerator<LogLine> {
+    const { peer, task } = source;
+    if (peer !== mesh.self && !context.isOnline(peer)) return yield* noteOnce(source, 'it is offline');
+    try {
+      yield* journal.readLogs({ peer, task, follow, signal });
+    } catch (error) {
+      if (!signal.aborted) yield* noteOnce(source, (error as Error).message);
+    }
+  };
 }

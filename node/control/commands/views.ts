@@ -4,7 +4,7 @@ import type { Command } from '../../../protocols/control.ts';
 import { ParleyError } from '../../../protocols/errors.ts';
 import { rolesOf } from '../../../protocols/ledger-rules.ts';
 import type { LedgerState } from '../../../protocols/ledger-state.ts';
-import type { DiffView, HistoryView, LogLine, WhoamiView } from '../../../protocols/views.ts';
+import type { DiffView, HistoryView, WhoamiView } from '../../../protocols/views.ts';
 import { hostWords } from '../standing-core.ts';
 import { tasksView } from '../task-views-core.ts';
 import { commitOf, statusView } from '../views-core.ts';
@@ -18,13 +18,13 @@ import {
   taskEvent,
   taskNamed,
 } from './command-context.ts';
-import { followTaskLogs, readTaskLogs } from './task-logs.ts';
+import { followTaskLogs, gatherTaskLogs, readTaskLogs } from './task-logs.ts';
 
 type Of<N extends Command['name']> = Extract<Command, { name: N }>;
 
-/** Log lines that are looked through for the messages of a task's card, and how long that may take. */
-const messageLinesMax = 20_000;
-const messagesTimeoutMs = 1_500;
+/** Log lines that are looked through for the programs and messages of a task's card, and how long that may take. */
+const cardLinesMax = 50_000;
+const cardTimeoutMs = 1_500;
 
 export async function* status(context: CommandContext, command: Of<'status' | 'peers'>): CommandEvents {
   yield { kind: 'view', view: command.name, data: statusView(stateOf(context), context.facts()) };
@@ -53,16 +53,9 @@ export async function* tasks(context: CommandContext, command: Of<'tasks'>): Com
 
 export async function* task(context: CommandContext, command: Of<'task'>): CommandEvents {
   taskNamed(context, command.task);
-  const lines: LogLine[] = [];
-  const signal = AbortSignal.any([context.signal, AbortSignal.timeout(messagesTimeoutMs)]);
-  try {
-    for await (const line of readTaskLogs({ ...context, signal }, command.task, 'troubled')) {
-      if (lines.push(line) >= messageLinesMax) break;
-    }
-  } catch {
-    // The card is shown without the messages of peers that cannot be asked.
-    context.signal.throwIfAborted();
-  }
+  const signal = AbortSignal.any([context.signal, AbortSignal.timeout(cardTimeoutMs)]);
+  const lines = await gatherTaskLogs({ ...context, signal }, command.task, cardLinesMax);
+  context.signal.throwIfAborted();
   yield await taskEvent(context, command.task, lines);
   yield endEvent({ text: '', task: command.task });
 }
@@ -74,7 +67,7 @@ export async function* watch(context: CommandContext, command: Of<'watch'>): Com
 
 export async function* logs(context: CommandContext, command: Of<'logs'>): CommandEvents {
   taskNamed(context, command.task);
-  const lines = command.follow ? followTaskLogs(context, command.task) : readTaskLogs(context, command.task, 'all');
+  const lines = command.follow ? followTaskLogs(context, command.task) : readTaskLogs(context, command.task);
   for await (const line of lines) yield { kind: 'log', line };
   yield endEvent({ text: '', task: command.task });
 }

@@ -8,7 +8,8 @@ import type { InputChange } from '../../../protocols/build-job.ts';
 import { ParleyError } from '../../../protocols/errors.ts';
 import type { LedgerState, Task } from '../../../protocols/ledger-state.ts';
 import { textCharactersMax } from '../../../protocols/limits.ts';
-import { type BuilderWish, type ChosenBuilder, chooseBuilder, jobOptions } from '../builders.ts';
+import { type BuilderWish, type ChosenBuilder, chooseBuilder } from '../builders.ts';
+import type { JobOptions } from '../control-types.ts';
 import { childrenOf, type DueBuild, isStarted } from '../coordinator-core.ts';
 import { draftBody } from '../draft-core.ts';
 import { currentState, type JobContext, propose, storeBytes, storeRecord } from './job-context.ts';
@@ -18,10 +19,7 @@ export async function evaluate(task: Task, context: JobContext): Promise<void> {
   const text = `evaluating ${task.hosts.length} ${task.hosts.length === 1 ? 'host' : 'hosts'} on ${name}`;
   context.log(task.id, 'info', text);
   context.report(task.id, { text, done: 0, total: task.hosts.length });
-  const options = jobOptions(task.id, context.signal, {
-    journal: context.components.journal,
-    onProgress: () => undefined,
-  });
+  const options = { task: task.id, signal: context.signal };
   const evaluation = await builder.evaluate({ revision: revisionOf(task), hosts: task.hosts }, options);
   const hash = await storeRecord(context, evaluation);
   await context.catalogue.readEvaluation(hash, context.signal);
@@ -42,10 +40,10 @@ export async function build(task: Task, due: DueBuild, context: JobContext): Pro
   const child = buildChild(currentState(context), task, drvPath)?.id ?? taskId;
   const text = `building for ${hosts.join(', ')} on ${name}`;
   context.log(child, 'info', text);
-  const options = jobOptions(child, context.signal, {
-    journal: context.components.journal,
+  const options: JobOptions = {
+    ...{ task: child, signal: context.signal },
     onProgress: ({ done, expected }) => context.report(child, { text, done, total: expected }),
-  });
+  };
   try {
     const source = { revision: revisionOf(task), host: hosts[0] ?? '' };
     const result = await builder.build({ drvPath, source }, options);
@@ -73,10 +71,7 @@ export async function updateInputs(task: Task, context: JobContext): Promise<voi
   context.log(task.id, 'info', `updating inputs on ${name}`);
   context.report(task.id, { text: `updating inputs on ${name}`, done: 0, total: 0 });
   const { tree, pack } = draft ?? { tree: base, pack: null };
-  const options = jobOptions(task.id, context.signal, {
-    journal: context.components.journal,
-    onProgress: () => undefined,
-  });
+  const options = { task: task.id, signal: context.signal };
   const result = await builder.update({ tree, base, pack, inputs: task.inputs }, options);
   if (result.changes.length === 0) return finish(task, describeNothing(task, currentState(context)), context);
   await project.ensureRevision(base, { signal: context.signal });
