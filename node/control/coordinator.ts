@@ -32,6 +32,8 @@ const retryMsMin = 500;
 const retryMsMax = 30_000;
 /** Work that ended well and is due all the same is not done again sooner. */
 const repeatMs = 1_000;
+/** Codes that speak of peers by their ids and addresses. */
+const connectionCodes: readonly string[] = ['peer-unreachable', 'stream-closed', 'builder-silent'];
 /** Learners catch up and peers fall silent without an entry: look again this often. */
 const lookPeriodMs = 2_000;
 
@@ -225,7 +227,7 @@ export function createCoordinator(components: CoordinatorComponents): Coordinato
     if (action.kind === 'adopt-first-policy' && !failed.retryable) withoutPolicy.add(action.revision);
     const count = (current.failures.get(action.key)?.count ?? 0) + 1;
     const delayMs = Math.min(retryMsMax, retryMsMin * 2 ** (count - 1));
-    const reason: Reason = { kind: failed.code === 'no-builder' ? 'builder' : 'other', text: failed.message };
+    const reason = reasonOf(failed);
     current.failures.set(action.key, { count, retryAtMs: clock.monotonicMs() + delayMs, task: task?.id, reason });
     if (task === undefined || failed.retryable) return;
     const text = failed.hint === undefined ? failed.message : `${failed.message}. ${failed.hint}`;
@@ -264,7 +266,10 @@ export function createCoordinator(components: CoordinatorComponents): Coordinato
 
   return {
     waits(task) {
-      for (const failure of reign?.failures.values() ?? []) if (failure.task === task) return failure.reason;
+      for (const [key, failure] of reign?.failures ?? []) {
+        // Work that is being tried again does not wait.
+        if (failure.task === task && !reign?.running.has(key)) return failure.reason;
+      }
       return undefined;
     },
     progress: (task) => reign?.progress.get(task),
@@ -293,6 +298,13 @@ export function createCoordinator(components: CoordinatorComponents): Coordinato
       await Promise.all(jobs);
     },
   };
+}
+
+/** Why work waits to be tried again, in words that do not need the mesh's. */
+function reasonOf(failed: ParleyError): Reason {
+  if (failed.code === 'no-builder') return { kind: 'builder', text: failed.message };
+  if (!connectionCodes.includes(failed.code)) return { kind: 'other', text: failed.message };
+  return { kind: 'builder', text: 'the connection to the peer that does the work was lost; it is tried again' };
 }
 
 /** The same derivation for another task: it waits for the first build, whose result the builder then has. */
