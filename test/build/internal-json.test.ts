@@ -117,10 +117,18 @@ test('push() survives any line, and what it gives fits the protocol', () => {
     [-1, 'a', null],
     '\u0000\n\n',
   ];
+  const whole = [
+    { action: 'start', id: 104, type: 104, level: 3, text: 'building', fields: [drvPath] },
+    { action: 'result', id: 104, type: 105, fields: [1, 2, 3, 4] },
+    { action: 'result', id: 104, type: 101, fields: ['a line'] },
+    { action: 'msg', level: 1, msg: 'a message' },
+    { action: 'stop', id: 104 },
+  ];
   const keys = ['action', 'id', 'type', 'level', 'text', 'fields', 'msg'];
   const lines = Array.from({ length: 5_000 }, () => {
-    const record = Object.fromEntries(keys.map((key) => [key, values[random(values.length)]]));
-    if (random(2) === 0) record.action = ['start', 'result', 'msg', 'stop'][random(4)] ?? '';
+    const record: Record<string, unknown> = { ...whole[random(whole.length)] };
+    for (let left = random(4); left > 0; left -= 1)
+      record[keys[random(keys.length)] ?? ''] = values[random(values.length)];
     const text = `@nix ${JSON.stringify(record)}`;
     return random(4) === 0 ? text.slice(0, random(text.length)) : text;
   });
