@@ -94,12 +94,18 @@ export interface Mesh extends Startable {
   /** Registers the handler of a protocol id such as `/parley/journal/1`. A handler that throws resets its stream and is logged; the peer lives on. */
   handle(protocol: string, handler: (stream: MessageStream) => Promise<void>, options?: HandleOptions): void;
   /** Opens a stream, dialling when needed. Rejects with ParleyError `peer-unreachable` (retryable) or `protocol-unsupported`. */
-  open(peer: string, protocol: string, options: { readonly signal: AbortSignal }): Promise<MessageStream>;
+  open(peer: string, protocol: string, options: OpenOptions): Promise<MessageStream>;
   connectedPeers(): ConnectedPeer[];
   /** Called when a peer's first connection opens or its last one closes. Returns the function that unsubscribes. */
   onPeerChange(listener: (peer: string, connected: boolean) => void): () => void;
   /** Payload bytes by protocol and peer since start, both ways. */
   traffic(): TrafficRecord[];
+}
+
+export interface OpenOptions {
+  readonly signal: AbortSignal;
+  /** Dials anew for this stream, whatever is connected already: proves that the peer can be reached now. Default false. */
+  readonly fresh?: boolean;
 }
 
 export interface HandleOptions {

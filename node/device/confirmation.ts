@@ -1,4 +1,4 @@
-// Owns the proof that a device still reaches the others with its new system: it asks those that it reached before, each
+// Owns the proof that a device still reaches the others with its new system: it dials those that it reached before, each
 // answer is signed over the nonce, the order, the closure and the boot, and any one suffices. No controller is needed.
 
 import { decode, encode } from '../../protocols/codec.ts';
@@ -89,7 +89,7 @@ async function askOnce(
   const request: ConfirmationRequest = { version: 1, nonce: randomBytes(nonceBytes), order, closure, bootId };
   let stream: MessageStream | undefined;
   try {
-    stream = await mesh.open(confirmer, confirmationProtocol, { signal });
+    stream = await mesh.open(confirmer, confirmationProtocol, { signal, fresh: true });
     await stream.send(encode(request));
     const message = await stream.receive({ signal });
     if (message === undefined) throw new ParleyError('stream-closed', 'closed without an answer', { retryable: true });
@@ -106,6 +106,25 @@ async function askOnce(
   } finally {
     stopWaiting();
   }
+}
+
+/** Those of the peers that can be dialled afresh now: only they can confirm later. */
+export async function reachableAfresh(
+  { mesh, clock }: Pick<ConfirmationComponents, 'mesh' | 'clock'>,
+  peers: readonly string[],
+  outer: AbortSignal,
+): Promise<string[]> {
+  const late = new AbortController();
+  const stopWaiting = clock.after(tryMs, () => late.abort(new Error(`not reached within ${tryMs} ms`)));
+  const signal = AbortSignal.any([outer, late.signal]);
+  const tried = await Promise.allSettled(
+    peers.map(async (peer) => {
+      const stream = await mesh.open(peer, confirmationProtocol, { signal, fresh: true });
+      await stream.close();
+    }),
+  ).finally(stopWaiting);
+  outer.throwIfAborted();
+  return peers.filter((_, index) => tried[index]?.status === 'fulfilled');
 }
 
 /** Answers `/parley/confirm/1` from now on. */

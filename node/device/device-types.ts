@@ -6,6 +6,7 @@ import type {
   KeyValueStore,
   Logger,
   MessageStream,
+  OpenOptions,
   ProgramRecorder,
   RandomBytes,
   Startable,
@@ -102,7 +103,7 @@ export interface DeviceComponents {
   readonly journal: Pick<Journal, 'append' | 'incarnation' | 'taskLog'>;
   readonly mesh: {
     handle(protocol: string, handler: (stream: MessageStream) => Promise<void>, options?: object): void;
-    open(peer: string, protocol: string, options: { readonly signal: AbortSignal }): Promise<MessageStream>;
+    open(peer: string, protocol: string, options: OpenOptions): Promise<MessageStream>;
     connectedPeers(): readonly { readonly peer: string }[];
   };
   readonly identity: { sign(bytes: Uint8Array): Uint8Array };

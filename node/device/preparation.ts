@@ -7,6 +7,7 @@ import { confirmersMax, type SavedSystem, type SlotRecord } from '../../protocol
 import { ParleyError } from '../../protocols/errors.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import { planBytesMax, planSchema } from '../../protocols/plan.ts';
+import { reachableAfresh } from './confirmation.ts';
 import { planMismatch } from './device-core.ts';
 import { explain, type Job, pause } from './job.ts';
 
@@ -116,16 +117,14 @@ async function readSaved(job: Job, record: SlotRecord): Promise<SavedSystem> {
     job.log(`the failed units of before are unknown: ${explain(error)}`, 'warning');
     return [];
   });
+  const connected = components.mesh.connectedPeers().map(({ peer }) => peer);
+  const candidates = chooseConfirmers(components.ledger.state(), init.self, connected);
   return {
     running: await machine.running(),
     profile: await machine.profile(),
     bootId: await machine.bootId(),
     failedUnits,
-    confirmers: chooseConfirmers(
-      components.ledger.state(),
-      init.self,
-      components.mesh.connectedPeers().map(({ peer }) => peer),
-    ),
+    confirmers: await reachableAfresh(components, candidates, job.withdrawn),
     kind,
   };
 }

@@ -104,7 +104,7 @@ export async function joinFleet({
     for (const address of token.addresses) {
       const attempt = AbortSignal.any([signal, AbortSignal.timeout(attemptTimeoutMs)]);
       try {
-        const connection = await dialAddresses(host, [address], attempt);
+        const connection = await dialAddresses(host, [address], { signal: attempt });
         const stream = await connection.newStream([joinProtocol], { signal: attempt });
         const messages = createMessageStream(stream, {
           peer: peerOfAddress(address),

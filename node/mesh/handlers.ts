@@ -30,7 +30,7 @@ export interface Handlers {
   /** Registers everything with a host, also what is added later. */
   serve(host: Libp2p): Promise<void>;
   /** Wraps a stream that we opened. */
-  wrapOutbound(stream: Stream, peer: string): MessageStream;
+  wrapOutbound(stream: Stream, peer: string): ManagedStream;
 }
 
 interface Registration {

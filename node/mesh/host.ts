@@ -114,13 +114,13 @@ export async function stopHost(host: Libp2p): Promise<void> {
 }
 
 /**
- * Dials addresses of one peer in turn until a connection is up. Texts that are no multiaddr are passed over.
+ * Dials addresses of one peer in turn until a connection is up; `force` makes one also where there is one. Texts that are no multiaddr are passed over.
  * Rejects with libp2p's error, also when nothing is left to dial.
  */
 export async function dialAddresses(
   host: Libp2p,
   addresses: readonly string[],
-  signal?: AbortSignal,
+  options: { readonly signal?: AbortSignal; readonly force?: boolean } = {},
 ): Promise<Connection> {
   const parsed = addresses.flatMap((address) => {
     try {
@@ -130,7 +130,7 @@ export async function dialAddresses(
     }
   });
   if (parsed.length === 0) throw new Error('no address is known');
-  return host.dial(parsed, signal === undefined ? {} : { signal });
+  return host.dial(parsed, options);
 }
 
 /** libp2p's own log: its events reach us as rejections and closed connections, and formatting what nobody reads costs CPU. */

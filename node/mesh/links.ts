@@ -13,6 +13,8 @@ const strangerStayMs = 30_000;
 
 /** Of two connections the older stays if it gives a sign of life within this time. */
 const duelMs = 3_000;
+/** What the newer one was opened for (a fresh dial's question) may end first; shorter than a duel. */
+const lingerMs = 2_000;
 
 interface Link {
   readonly connection: Connection;
@@ -56,6 +58,8 @@ export interface Links {
   /** The other side runs no mesh: a member that joins once more. */
   demote(connection: Connection): void;
   drop(connection: Connection, reason: Error): void;
+  /** What it was opened for is over: it goes unless it is the peer's only one. */
+  release(connection: Connection): void;
   dropAll(reason: Error): void;
 }
 
@@ -96,15 +100,16 @@ export function createLinks({ self, clock, logger, isMember, joinsOpen }: LinksC
    */
   function decide(peer: string, older: Link, newer: Link): void {
     const decides = self < peer;
-    const cancel = clock.after(decides ? duelMs : 2 * duelMs, () => {
+    let cancel = clock.after(decides ? duelMs : 2 * duelMs, () => {
       older.onAlive = undefined;
       drop(older.connection, new Error('silent while a newer connection is up'));
     });
-    for (const { ended } of [older, newer]) ended.signal.addEventListener('abort', cancel, { once: true });
+    for (const { ended } of [older, newer]) ended.signal.addEventListener('abort', () => cancel(), { once: true });
     if (!decides) return;
     older.onAlive = () => {
       older.onAlive = undefined;
-      drop(newer.connection, new Error('one connection is enough'));
+      cancel();
+      cancel = clock.after(lingerMs, () => drop(newer.connection, new Error('one connection is enough')));
     };
     events.probe(older.connection);
   }
@@ -160,6 +165,10 @@ export function createLinks({ self, clock, logger, isMember, joinsOpen }: LinksC
       addStranger(connection);
     },
     drop,
+    release(connection) {
+      const links = members.get(connection.remotePeer.toString()) ?? [];
+      if (links.length > 1) drop(connection, new Error('what it was opened for is over'));
+    },
     dropAll(reason) {
       for (const connection of allConnections()) drop(connection, reason);
     },

@@ -11,6 +11,7 @@ import type {
   Logger,
   Mesh,
   MessageStream,
+  OpenOptions,
   RandomBytes,
   TrafficRecord,
 } from '../interfaces.ts';
@@ -21,6 +22,7 @@ import type { Connection } from './host.ts';
 import { identityFromSeed } from './identity.ts';
 import { createLinks, type Links } from './links.ts';
 import { createLiveness, type Liveness } from './liveness.ts';
+import type { ManagedStream } from './streams.ts';
 import { createTraffic, type Traffic } from './traffic.ts';
 
 /** Own addresses that are told to others: as many as a member's record in the ledger holds. */
@@ -70,7 +72,7 @@ class Libp2pMesh implements Mesh {
   readonly #links: Links;
   readonly #liveness: Liveness;
   readonly #dialer: Dialer;
-  readonly #dials = new Map<string, Promise<void>>();
+  readonly #dials = new Map<string, Promise<unknown>>();
   readonly #listeners = new Set<(peer: string, connected: boolean) => void>();
   #host: Libp2p | undefined;
   #unsubscribe: (() => void) | undefined;
@@ -96,7 +98,7 @@ class Libp2pMesh implements Mesh {
       clock,
       random,
       isConnected: (peer) => this.#links.isConnected(peer),
-      dial: (peer) => this.#dial(peer),
+      dial: async (peer) => void (await this.#dial(peer)),
     });
     this.#liveness = createLiveness({
       self,
@@ -162,8 +164,9 @@ class Libp2pMesh implements Mesh {
     this.#handlers.add(protocol, handler, options);
   }
 
-  async open(peer: string, protocol: string, { signal }: { readonly signal: AbortSignal }): Promise<MessageStream> {
+  async open(peer: string, protocol: string, { signal, fresh = false }: OpenOptions): Promise<MessageStream> {
     try {
+      if (fresh) return await this.#openAfresh(peer, protocol, signal);
       if (this.#links.best(peer) === undefined) await abortable(this.#dial(peer), signal);
       const connection = this.#links.best(peer);
       if (connection === undefined) throw unreachable(peer, 'the connection closed at once');
@@ -221,7 +224,7 @@ class Libp2pMesh implements Mesh {
   }
 
   /** One attempt at all known addresses of a peer, shared by all who wait for it. */
-  #dial(peer: string): Promise<void> {
+  #dial(peer: string): Promise<unknown> {
     let dial = this.#dials.get(peer);
     if (dial === undefined) {
       dial = this.#dialKnown(peer).finally(() => this.#dials.delete(peer));
@@ -230,19 +233,36 @@ class Libp2pMesh implements Mesh {
     return dial;
   }
 
-  async #dialKnown(peer: string): Promise<void> {
+  async #dialKnown(
+    peer: string,
+    options: { readonly signal?: AbortSignal; readonly force?: boolean } = {},
+  ): Promise<Connection> {
     if (this.#host === undefined) throw unreachable(peer, 'the mesh is not started');
     if (!this.#members.isMember(peer)) throw unreachable(peer, 'it is no member of the fleet');
     const candidates = this.#book.candidates(peer);
     try {
       const { dialAddresses } = await import('./host.ts');
-      await dialAddresses(this.#host, candidates);
+      return await dialAddresses(this.#host, candidates, options);
     } catch (cause) {
       throw unreachable(peer, `tried '${candidates.join("', '")}': ${(cause as Error).message}`, cause);
     }
   }
 
-  async #openOn(connection: Connection, protocol: string, signal: AbortSignal): Promise<MessageStream> {
+  /** A stream on a connection of its own, which ends with it. */
+  async #openAfresh(peer: string, protocol: string, signal: AbortSignal): Promise<MessageStream> {
+    const connection = await this.#dialKnown(peer, { signal, force: true });
+    const release = () => this.#links.release(connection);
+    try {
+      const stream = await this.#openOn(connection, protocol, signal);
+      void stream.ended.then(release);
+      return stream;
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
+  async #openOn(connection: Connection, protocol: string, signal: AbortSignal): Promise<ManagedStream> {
     const stream = await connection.newStream([protocol], { signal, maxOutboundStreams: outboundStreamsMax });
     return this.#handlers.wrapOutbound(stream, connection.remotePeer.toString());
   }

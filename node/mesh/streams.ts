@@ -32,6 +32,8 @@ export interface MessageStreamInit {
 export interface ManagedStream extends MessageStream {
   /** Ends our direction and drops what still comes. Resolves when the stream is over. */
   finish(): Promise<void>;
+  /** Resolves when the stream is over, in order or not. */
+  readonly ended: Promise<void>;
 }
 
 /** Wraps a negotiated libp2p stream. Both ends start with a full window of credit. */
@@ -145,6 +147,10 @@ class FramedStream implements ManagedStream {
 
   abort(reason: Error): void {
     this.#reset(reason);
+  }
+
+  get ended(): Promise<void> {
+    return this.#over.promise;
   }
 
   async finish(): Promise<void> {

@@ -53,6 +53,21 @@ test('a switch after which nobody can be reached is rolled back', async (t) => {
   assert.match(alone.reason ?? '', /no other peer could be reached before the switch: health alone/);
 });
 
+test('a connection from before the switch confirms nothing: the device dials afresh', async (t) => {
+  const { world, run } = await begin(t, async (made) => {
+    const confirmer = await addConfirmer(made, 2);
+    made.behaviours.set(fresh, (at) => {
+      at.network.refuseDials(confirmer);
+      return becomes(fresh)(at);
+    });
+  });
+  const end = await carryOut(world, run);
+  assert.equal(end.outcome, 'rolled-back');
+  assert.match(end.reason ?? '', /refuses to be dialled/);
+  const next = await carryOut(world, run, 8, system('next'));
+  assert.match(next.reason ?? '', /no other peer could be reached before the switch: health alone/);
+});
+
 test('one of several confirmers is enough, and a forged confirmation is none', async (t) => {
   const { world, run } = await begin(t, async (made) => {
     const dead = await addConfirmer(made, 2);

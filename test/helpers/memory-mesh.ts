@@ -11,6 +11,8 @@ export interface MemoryNetwork {
   /** The peer vanishes: its streams break on both sides and nobody reaches it. Undone by `revive`. */
   kill(peer: string): void;
   revive(peer: string): void;
+  /** Nobody can connect to the peer any more; connections that exist live on. Undone by `revive`. */
+  refuseDials(peer: string): void;
   /** What the peer sends from now on never arrives, and nobody is told. Undone by `revive`. */
   mute(peer: string): void;
   /** Called before each message is handed over; may change the bytes, or await to hold them back. */
@@ -49,6 +51,7 @@ interface Node {
   started: boolean;
   alive: boolean;
   muted: boolean;
+  refusesDials: boolean;
 }
 
 interface State {
@@ -60,7 +63,7 @@ interface State {
 
 export function createMemoryNetwork(): MemoryNetwork {
   const nodes = new Map<string, Node>();
-  const change = (peer: string, changes: Partial<Pick<Node, 'alive' | 'muted'>>): Node => {
+  const change = (peer: string, changes: Partial<Pick<Node, 'alive' | 'muted' | 'refusesDials'>>): Node => {
     const node = nodes.get(peer);
     if (node === undefined) throw new Error(`no peer '${peer}' in this network`);
     return Object.assign(node, changes);
@@ -69,13 +72,15 @@ export function createMemoryNetwork(): MemoryNetwork {
     onMessage: ({ bytes }) => bytes,
     join(peer) {
       const lists = { handlers: new Map(), streams: new Set<MessageStream>(), listeners: new Set<PeerListener>() };
-      const node: Node = { peer, ...lists, traffic: new Map(), started: false, alive: true, muted: false };
+      const faults = { muted: false, refusesDials: false };
+      const node: Node = { peer, ...lists, ...faults, traffic: new Map(), started: false, alive: true };
       nodes.set(peer, node);
       return meshOf(state, node);
     },
     kill: (peer) => disconnect(state, change(peer, { alive: false })),
     mute: (peer) => void change(peer, { muted: true }),
-    revive: (peer) => void change(peer, { alive: true, muted: false }),
+    refuseDials: (peer) => void change(peer, { refusesDials: true }),
+    revive: (peer) => void change(peer, { alive: true, muted: false, refusesDials: false }),
   };
   const state: State = { nodes, connections: new Set(), network };
   return network;
@@ -93,11 +98,15 @@ function meshOf(state: State, node: Node): Mesh {
     },
     addresses: () => [`/memory/p2p/${node.peer}`],
     handle: (protocol, run, options = {}) => void node.handlers.set(protocol, { run, options, open: new Map() }),
-    async open(peer, protocol, { signal }) {
+    async open(peer, protocol, { signal, fresh = false }) {
       signal.throwIfAborted();
       const other = state.nodes.get(peer);
       if (other === undefined || !isReachable(node) || !isReachable(other)) {
         throw new ParleyError('peer-unreachable', `no connection to ${peer}: it is not running`, { retryable: true });
+      }
+      const isConnected = state.connections.has(pairOf(node.peer, peer));
+      if (other.refusesDials && (fresh || !isConnected)) {
+        throw new ParleyError('peer-unreachable', `${peer} refuses to be dialled`, { retryable: true });
       }
       connect(state, node, other);
       const handler = other.handlers.get(protocol);

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { EventEmitter, once } from 'node:events';
 import { test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
+import type { MessageStream } from '../../node/interfaces.ts';
 import { newPeer, seededRandom, startTogether, within } from './fixtures.ts';
 import { sendToSlowReader } from './slow-reader.ts';
 
@@ -155,4 +157,43 @@ test('streams carry random traffic in parallel without loss', async (t) => {
     assert.equal(received.length, messages.length, random.seedText);
   };
   await Promise.all(Array.from({ length: 8 }, run));
+});
+
+test('open() with fresh takes a connection of its own, which ends with the stream', async (t) => {
+  const [a, b] = [newPeer(t), newPeer(t)];
+  b.mesh.handle('/parley/echo/1', async (stream) => {
+    for (let message = await stream.receive(); message !== undefined; message = await stream.receive()) {
+      await stream.send(message);
+    }
+  });
+  await startTogether([a, b]);
+  const echo = async (stream: MessageStream) => {
+    await stream.send(Uint8Array.of(1));
+    assert.deepEqual(await stream.receive(within()), Uint8Array.of(1));
+  };
+  const connections = () => a.mesh.connectedPeers().flatMap(({ addresses }) => addresses).length;
+  while (connections() !== 1) await turn();
+  const old = await a.mesh.open(b.mesh.self, '/parley/echo/1', within());
+  for (let round = 0; round < 5; round += 1) {
+    const fresh = await a.mesh.open(b.mesh.self, '/parley/echo/1', { ...within(), fresh: true });
+    assert.equal(connections(), 2);
+    await echo(fresh);
+    await fresh.close();
+    while (connections() !== 1) await turn();
+  }
+  await echo(old);
+  await old.close();
+  const unsupported = a.mesh.open(b.mesh.self, '/parley/none/1', { ...within(), fresh: true });
+  await assert.rejects(unsupported, { code: 'protocol-unsupported' });
+  while (connections() !== 1) await turn();
+});
+
+test('open() with fresh rejects where a connection lives on but none can be made', async (t) => {
+  const [a, b] = [newPeer(t, { listen: [] }), newPeer(t)];
+  a.mesh.handle('/parley/echo/1', async () => {});
+  await startTogether([a, b]);
+  await (await b.mesh.open(a.mesh.self, '/parley/echo/1', within())).close();
+  await assert.rejects(b.mesh.open(a.mesh.self, '/parley/echo/1', { ...within(), fresh: true }), {
+    code: 'peer-unreachable',
+  });
 });
