@@ -10,7 +10,7 @@ import { createConsoleLine, runShell } from './console-line.ts';
 import { parseWords } from './grammar.ts';
 import { renderCommandHelp, renderHelp } from './help.ts';
 import { printError, type RunContext, runParsed } from './run-command.ts';
-import { createTerminalOutput, terminalClock } from './terminal.ts';
+import { createTerminalOutput, readerGoneStatus, terminalClock } from './terminal.ts';
 
 /** A peer that restarts or fails over is back within this time. */
 const patienceMs = 20_000;
@@ -27,7 +27,7 @@ interface Options {
 
 /** Runs the command line and gives the process's exit status. */
 export async function runCli(arguments_: readonly string[]): Promise<number> {
-  const output = createTerminalOutput(process.env);
+  const output = createTerminalOutput(process.env, () => process.exit(readerGoneStatus));
   try {
     const options = readOptions(arguments_);
     const interrupted = new AbortController();
@@ -89,6 +89,12 @@ const optionsHelp: readonly string[] = [
   '  --as NAME       speak as this operator, where the peer allows it',
   '  --run FILE|-    with console: run its lines instead of a prompt',
   '  --json          print the answer as one JSON document',
+  '',
+  'Exit status',
+  '  0  succeeded, or the task now waits for a person',
+  '  1  failed, refused, or did not end well',
+  '  2  not understood',
+  '  3  nobody could tell: ask again',
 ];
 
 function readOptions(arguments_: readonly string[]): Options {

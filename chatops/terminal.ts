@@ -7,8 +7,19 @@ import type { Output } from './run-command.ts';
 /** The clock of a front end; the host room's would bring libraries that a command line has no time for. */
 export const terminalClock = { monotonicMs: () => performance.now() };
 
-/** Output to this process's standard output and error. Progress goes to standard error, so that answers can be piped. */
-export function createTerminalOutput(environment: NodeJS.ProcessEnv): Output {
+/** Exit status of a program whose reader has left, as a shell sees it: 128 + SIGPIPE. */
+export const readerGoneStatus = 141;
+
+/**
+ * Output to this process's standard output and error. Progress goes to standard error, so that answers can be piped.
+ * @param onReaderGone called when nobody reads standard output any more (`parley … | head`)
+ */
+export function createTerminalOutput(environment: NodeJS.ProcessEnv, onReaderGone: () => void): Output {
+  process.stdout.on('error', unlessReaderGone(onReaderGone));
+  process.stderr.on(
+    'error',
+    unlessReaderGone(() => undefined),
+  );
   const live = createLiveLine({
     write: (text) => void process.stderr.write(text),
     isTTY: process.stderr.isTTY === true && environment.TERM !== 'dumb',
@@ -25,5 +36,12 @@ export function createTerminalOutput(environment: NodeJS.ProcessEnv): Output {
     err: (line) => void process.stderr.write(`${line}\n`),
     live,
     paint,
+  };
+}
+
+function unlessReaderGone(onReaderGone: () => void): (error: NodeJS.ErrnoException) => void {
+  return (error) => {
+    if (error.code !== 'EPIPE') throw error;
+    onReaderGone();
   };
 }

@@ -22,7 +22,8 @@ import { copyProject, hostsOf, importProject, makeSample, workFolderOf } from '.
 /** A failover takes a second or two on a busy machine; a restart of the whole mesh some ten. */
 const patienceMs = 30_000;
 
-const output = createTerminalOutput(process.env);
+const leaving = new AbortController();
+const output = createTerminalOutput(process.env, () => leaving.abort());
 const runner = createProcessRunner({ logger: createLogger({ level: 'silent' }) });
 
 async function main(options: DemoOptions, signal: AbortSignal): Promise<number> {
@@ -141,9 +142,8 @@ function greeting(fleet: DemoFleet, workFolder: string): string[] {
 
 /** The first signal leaves in order; the peers end with it, or by their closed pipes if that fails. */
 function signalOfProcess(): AbortSignal {
-  const controller = new AbortController();
-  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => controller.abort());
-  return controller.signal;
+  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => leaving.abort());
+  return leaving.signal;
 }
 
 async function run(): Promise<number> {

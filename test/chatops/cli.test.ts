@@ -1,7 +1,8 @@
 // Shows the command line as a person or a script meets it: the real program, its two outputs and its exit status.
 
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -35,6 +36,7 @@ test('parley without a command shows how it is used', async () => {
   const bare = await parley([]);
   assert.equal(bare.status, 2);
   assert.match(bare.stdout, /^Usage: parley/);
+  assert.match(bare.stdout, /--work DIR[\s\S]*--as NAME/);
   assert.equal((await parley(['--help'])).status, 0);
   assert.match((await parley(['--version'])).stdout, /^\d+\.\d+\.\d+\n$/);
 });
@@ -44,6 +46,18 @@ test('parley help lists commands and options', async () => {
   assert.equal(status, 0);
   assert.match(stdout, /deploy +build hosts/);
   assert.match(stdout, /--state DIR/);
+  assert.match(stdout, /Exit status\n {2}0 {2}succeeded[\s\S]*3 {2}nobody could tell/);
+});
+
+test('parley ends quietly when its reader has left', async () => {
+  const child = spawn(program, ['help'], { stdio: ['ignore', 'pipe', 'pipe'] });
+  child.stdout.destroy();
+  let said = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    said += text;
+  });
+  const [status] = await once(child, 'close');
+  assert.deepEqual([status, said], [141, '']);
 });
 
 test('parley refuses what it does not understand with status 2', async () => {
