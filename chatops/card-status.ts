@@ -96,13 +96,15 @@ function target(peer: PeerView): Cell {
 
 function last(peer: PeerView): Cell {
   if (peer.activity !== null) return { text: clean(peer.activity), tone: 'busy' };
+  if (peer.alarmed) return { text: 'alarm', tone: 'bad' };
   if (peer.outcome === null) return { text: '-', tone: 'dim' };
   return { text: peer.outcome, tone: outcomeTone(peer.outcome) };
 }
 
 /** Why hosts are not as ordered: too long for the table. */
 function troubles(view: StatusView, context: CardContext): string[] {
-  const lines = view.peers.flatMap(({ name, outcome, reason }) => {
+  const lines = view.peers.flatMap(({ name, outcome, reason, alarmed }) => {
+    if (alarmed) return wrap(`${name} accepts no orders: ${clean(reason ?? '')}`, context.columns, 2);
     if (outcome === null || outcome === 'succeeded' || reason === null) return [];
     return wrap(`${name} ${outcome}: ${clean(reason)}`, context.columns, 2);
   });

@@ -172,6 +172,8 @@ export const entryBodySchemas = {
     sequence: countSchema,
     running: v.nullable(storePathSchema),
     booted: v.nullable(storePathSchema),
+    /** Set when a person must look at the device: it accepts no order any more. */
+    alarm: v.optional(textSchema),
     /** Set when the report ends an order. */
     ended: v.optional(
       v.object({

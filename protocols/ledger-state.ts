@@ -176,6 +176,8 @@ export const deviceSchema = v.object({
   booted: v.nullable(storePathSchema),
   outcome: v.nullable(outcomeSchema),
   reportedAtMs: timeMsSchema,
+  /** Why it accepts no order until a person has looked at it. */
+  alarm: v.optional(textSchema),
   /** Newest first, at most ranClosuresMax, each closure once. */
   ran: v.array(ranClosureSchema),
 });

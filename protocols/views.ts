@@ -44,6 +44,8 @@ export const peerViewSchema = v.object({
   /** Outcome of the newest ended order. */
   outcome: v.nullable(outcomeSchema),
   reason: v.nullable(textSchema),
+  /** True when the device accepts no order until a person has looked at it; `reason` says why. */
+  alarmed: v.optional(v.boolean(), false),
   lastSeenMs: v.nullable(timeMsSchema),
   ledgerIndex: v.nullable(countSchema),
   activity: v.nullable(textSchema),

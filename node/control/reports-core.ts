@@ -1,4 +1,4 @@
-// Owns which of a device's reports become ledger entries: ends of orders, and changes of what runs. Steps in between are
+// Owns which of a device's reports become ledger entries: ends of orders, alarms, and changes of what runs. Steps in between are
 // for people who watch, and stay in the journal. Pure.
 
 import type { Report } from '../../protocols/journal.ts';
@@ -31,6 +31,7 @@ export function reportEntries(
     const isLast = at === reports.length - 1;
     const isNews = told === undefined || running !== told.running || booted !== told.booted;
     if (report.kind === 'order-ended') entries.push({ ...facts, ended: report.body });
+    else if (report.kind === 'device-alarmed') entries.push({ ...facts, alarm: report.body.text });
     else if (isLast && isNews) entries.push(facts);
     else continue;
     told = { running, booted };

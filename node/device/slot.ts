@@ -12,6 +12,8 @@ import {
 } from '../../protocols/device-record.ts';
 import type { OrderEnd, OrderState, ReportDraft } from '../../protocols/journal.ts';
 import type { Order } from '../../protocols/ledger-state.ts';
+import { textCharactersMax } from '../../protocols/limits.ts';
+import { textSchema } from '../../protocols/primitives.ts';
 import type { StoreOperation } from '../interfaces.ts';
 import { acceptedSlot, clip } from './device-core.ts';
 import type { DeviceComponents } from './device-types.ts';
@@ -19,6 +21,7 @@ import type { DeviceComponents } from './device-types.ts';
 const slotKey = 'device/slot/system';
 const toldKey = 'device/told';
 const alarmKey = 'device/alarm';
+const alarmBytesMax = 8 * textCharactersMax;
 const toldBytesMax = 2 * 1024;
 
 /** What is running and booted now. */
@@ -78,6 +81,15 @@ export function createSlot(components: SlotComponents): Slot {
     return write(ended, (facts) => ({ kind: 'order-ended', ...facts, body: end }));
   }
 
+  async function readAlarm(): Promise<string | undefined> {
+    const bytes = await store.get(alarmKey);
+    return bytes === undefined ? undefined : decode(textSchema, bytes, alarmBytesMax, alarmKey);
+  }
+
+  function reportAlarm(text: string, operations: readonly StoreOperation[]): Promise<void> {
+    return report((facts) => ({ kind: 'device-alarmed', ...facts, body: { text } }), operations);
+  }
+
   return {
     async load() {
       const bytes = await store.get(slotKey);
@@ -108,15 +120,16 @@ export function createSlot(components: SlotComponents): Slot {
       const { running } = await readFacts();
       if (told?.bootId !== bootId || told.incarnation !== journal.incarnation()) {
         await report((facts) => ({ kind: 'device-booted', ...facts, body: { bootId } }), []);
+        const alarm = await readAlarm();
+        if (alarm !== undefined) await reportAlarm(alarm, []);
       } else if (told.running !== running) {
         const body = { before: told.running };
         await report((facts) => ({ kind: 'running-changed', ...facts, body }), []);
       }
     },
     async alarm(text) {
-      const operations: StoreOperation[] = [{ type: 'put', key: alarmKey, value: encode(clip(text)) }];
-      await report((facts) => ({ kind: 'device-alarmed', ...facts, body: { text: clip(text) } }), operations);
+      await reportAlarm(clip(text), [{ type: 'put', key: alarmKey, value: encode(clip(text)) }]);
     },
-    isAlarmed: async () => (await store.get(alarmKey)) !== undefined,
+    isAlarmed: async () => (await readAlarm()) !== undefined,
   };
 }

@@ -5,7 +5,7 @@ import type { EntryBody } from '../../protocols/ledger-entries.ts';
 import { childTaskId, isOpen } from '../../protocols/ledger-rules.ts';
 import { type Device, type LedgerState, type Order, ranClosuresMax, type Task } from '../../protocols/ledger-state.ts';
 import type { Outcome } from '../../protocols/outcome.ts';
-import { addHostNotice } from './notices-core.ts';
+import { addHostNotice, addNotice } from './notices-core.ts';
 import {
   childrenOf,
   deviceMember,
@@ -89,6 +89,8 @@ export const deviceReported: Handler<'device-reported'> = (state, body) => {
   const { name } = memberOf(state, body.peer);
   const before = state.devices[name];
   checkOrder(before, body, name);
+  const lasting = before?.incarnation === body.incarnation ? before.alarm : undefined;
+  const alarm = body.alarm ?? lasting;
   const device: Device = {
     incarnation: body.incarnation,
     sequence: body.sequence,
@@ -96,9 +98,12 @@ export const deviceReported: Handler<'device-reported'> = (state, body) => {
     booted: body.booted,
     outcome: before?.outcome ?? null,
     reportedAtMs: state.timeMs,
+    ...(alarm === undefined ? {} : { alarm }),
     ran: before?.ran ?? [],
   };
-  const reported = putRecord(state, 'devices', name, device);
+  const isNews = body.alarm !== undefined && body.alarm !== before?.alarm;
+  const told = isNews ? addNotice(state, 'failure', null, `${name} accepts no orders any more: ${body.alarm}`) : state;
+  const reported = putRecord(told, 'devices', name, device);
   return { state: body.ended === undefined ? reported : endOrder(reported, name, body.ended) };
 };
 

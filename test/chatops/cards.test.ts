@@ -67,6 +67,8 @@ test('status says who controls, who is away, and who is not where he should be',
   assert.match(card, /home-gate .*voter,builder\* .*online .*aaaaaaaa .*1a2b3c4d .*reached .*succeeded/);
   assert.match(card, /shop-till .*member .*offline 3 min .*bbbbbbbb .*rolled-back/);
   assert.match(card, /Trouble\n {2}shop-till rolled-back: unit caddy.service failed/);
+  const alarmed = statusView({ peers: [peerView({ alarmed: true, reason: 'order 7 exists twice' })] });
+  assert.match(text('status', alarmed), /Trouble\n {2}home-gate accepts no orders: order 7 exists twice/);
   assert.match(card, /Hosts without a peer: shop-cam/);
 });
 

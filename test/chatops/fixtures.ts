@@ -32,6 +32,7 @@ export function peerView(view: Partial<PeerView> = {}): PeerView {
     desired: storePath('a', 'home-gate'),
     commit: revision,
     outcome: 'succeeded',
+    alarmed: false,
     reason: null,
     lastSeenMs: nowMs,
     ledgerIndex: 12,

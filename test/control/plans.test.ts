@@ -160,5 +160,10 @@ test('reportEntries() takes ends of orders and changes of what runs, and leaves 
   assert.deepEqual(numbers([report(1, null), report(2, storePath('b'), 7), report(3, storePath('b'))], told), ['2!']);
   assert.deepEqual(numbers([report(1, storePath('b'), 7), report(2, storePath('c'), 8)], told), ['1!', '2!']);
   assert.deepEqual(numbers([report(1, null)], undefined), ['1']);
+  const alarmed: Report = { ...report(1, storePath('a')), kind: 'device-alarmed', body: { text: 'look' } };
+  assert.deepEqual(
+    reportEntries([alarmed, report(2, storePath('a'))], told).map(({ alarm }) => alarm),
+    ['look'],
+  );
   for (const entry of reportEntries([report(1, storePath('b'), 7)], told)) assert.ok(encode(entry).byteLength < 1_000);
 });

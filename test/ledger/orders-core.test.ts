@@ -45,6 +45,22 @@ test('applyEntry() takes reports with rising numbers only, and from a new incarn
   assert.equal(script.state().devices.web1?.running, storePath('a'));
 });
 
+test('applyEntry() tells people of an alarm once, and remembers it while the journal goes on', () => {
+  const { script } = ordered('web1');
+  const said = { peer: peerIdOf('web1'), running: null, booted: null, incarnation: 1 };
+  const alarms = () => script.state().notices.filter(({ text }) => /web1 accepts no orders any more: twice/.test(text));
+  script.accept('device-reported', { ...said, sequence: 1, alarm: 'twice' });
+  script.accept('device-reported', { ...said, sequence: 2, alarm: 'twice' });
+  script.accept('device-reported', { ...said, sequence: 3 });
+  assert.deepEqual(
+    alarms().map(({ level }) => level),
+    ['failure'],
+  );
+  assert.equal(script.state().devices.web1?.alarm, 'twice');
+  script.accept('device-reported', { ...said, incarnation: 2, sequence: 1 });
+  assert.equal(script.state().devices.web1?.alarm, undefined);
+});
+
 test('applyEntry() ends an order once', () => {
   const { script, task } = ordered('web1', 'web2');
   report(script, 'web1', 'rolled-back', { reason: 'health' });
