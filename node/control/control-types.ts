@@ -84,10 +84,17 @@ export interface ControlProject {
         readonly head: string | null;
         readonly draft: { readonly tree: string; readonly actor: string } | null;
       },
-    ): Promise<{ readonly kind: 'unchanged' | 'reverted' } | ({ readonly kind: 'changed' } & Tree)>;
+    ): Promise<
+      { readonly kind: 'unchanged' | 'reverted'; readonly tree: string } | ({ readonly kind: 'changed' } & Tree)
+    >;
     write(
       folder: string,
-      target: { readonly head: string | null; readonly tree: string; readonly pack: Uint8Array | null },
+      target: {
+        readonly head: string | null;
+        readonly from: string;
+        readonly tree: string;
+        readonly pack: Uint8Array | null;
+      },
     ): Promise<void>;
   };
 }

@@ -131,7 +131,7 @@ async function takeDraft(request: FolderRequest, staged: string | null, context:
     );
   }
   const pack = await ledger.fetchBlob(draft.pack, { signal });
-  await project.workFolders.write(request.workFolder, { head: draft.base, tree: draft.tree, pack });
+  await project.workFolders.write(request.workFolder, { head: draft.base, from: read.tree, tree: draft.tree, pack });
 }
 
 async function stateAtHead(project: ControlProject, { components, signal }: WorkFolderContext) {

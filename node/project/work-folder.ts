@@ -14,15 +14,18 @@ export interface KnownDraft {
   readonly actor: string;
 }
 
+/** `tree` is what the folder holds. */
 export type WorkFolderChange =
-  | { readonly kind: 'unchanged' }
+  | { readonly kind: 'unchanged'; readonly tree: string }
   /** The folder took part in the draft before and now equals the head: the draft is to be discarded. */
-  | { readonly kind: 'reverted' }
+  | { readonly kind: 'reverted'; readonly tree: string }
   | ({ readonly kind: 'changed' } & TreePack);
 
 export interface WorkFolderTarget {
   /** The commit to stand on; null leaves HEAD alone. */
   readonly head: string | null;
+  /** The tree that the folder held when it was read. */
+  readonly from: string;
   readonly tree: string;
   /** The draft's pack, where the tree is not part of a commit. */
   readonly pack: Uint8Array | null;
@@ -37,7 +40,10 @@ export interface WorkFolders {
     folder: string,
     project: { readonly head: string | null; readonly draft: KnownDraft | null },
   ): Promise<WorkFolderChange>;
-  /** Brings the folder to a commit or a draft. Git refuses where that would overwrite changes made since `read`. */
+  /**
+   * Brings the folder to a commit or a draft. What was edited since `read` is kept where the target does not touch it.
+   * @throws ParleyError `folder-changed` where it does; then the folder is as it was.
+   */
   write(folder: string, target: WorkFolderTarget): Promise<void>;
 }
 
@@ -50,12 +56,11 @@ export function createWorkFolders(runner: ProcessRunner, repositoryFolder: strin
       const tree = await currentTree(git);
       const own = await resolve(git, 'HEAD^{commit}');
       if (head !== null && own !== head) {
-        await followHead(git, { folder, own, head, tree });
-        return { kind: 'unchanged' };
+        return { kind: 'unchanged', tree: await followHead(git, { folder, own, head, tree }) };
       }
       const headTree = head === null ? emptyTree : await resolve(git, `${head}^{tree}`);
       const taken = await resolve(git, draftReference);
-      if (tree === headTree) return draft && taken === draft.tree ? { kind: 'reverted' } : { kind: 'unchanged' };
+      if (tree === headTree) return { kind: draft && taken === draft.tree ? 'reverted' : 'unchanged', tree };
       if (draft && draft.tree !== tree && draft.tree !== taken) {
         throw new ParleyError(
           'draft-elsewhere',
@@ -73,10 +78,7 @@ export function createWorkFolders(runner: ProcessRunner, repositoryFolder: strin
       await assertTop(git, folder);
       if (target.pack) await git(['unpack-objects', '-q'], { input: target.pack });
       if (target.head) await fetchHead(git, target.head);
-      const from = await currentTree(git);
-      await git(['read-tree', from]);
-      await git(['update-index', '-q', '--refresh'], { allowedExitCodes: [1] });
-      if (from !== target.tree) await git(['read-tree', '-m', '-u', from, target.tree]);
+      await merge(git, folder, target);
       if (target.head) await git(['update-ref', '-m', 'parley: follow the project', 'HEAD', target.head]);
       await git(['update-ref', draftReference, target.tree]);
     },
@@ -90,13 +92,13 @@ export function createWorkFolders(runner: ProcessRunner, repositoryFolder: strin
   async function followHead(
     git: Git,
     at: { folder: string; own: string | null; head: string; tree: string },
-  ): Promise<void> {
+  ): Promise<string> {
     await fetchHead(git, at.head);
     const ownTree = at.own === null ? emptyTree : await resolve(git, `${at.own}^{tree}`);
     const headTree = await resolve(git, `${at.head}^{tree}`);
     if (headTree && (at.tree === ownTree || at.tree === headTree)) {
-      await workFolders.write(at.folder, { head: at.head, tree: headTree, pack: null });
-      return;
+      await workFolders.write(at.folder, { head: at.head, from: at.tree, tree: headTree, pack: null });
+      return headTree;
     }
     throw new ParleyError(
       'checkout-behind',
@@ -106,6 +108,24 @@ export function createWorkFolders(runner: ProcessRunner, repositoryFolder: strin
   }
 
   return workFolders;
+}
+
+/** Git's own two-tree merge, in an index that is thrown away: one that was refused must not leave its traces. */
+async function merge(git: Git, folder: string, { from, tree }: WorkFolderTarget): Promise<void> {
+  const refresh = ['update-index', '-q', '--refresh'];
+  if (from !== tree) {
+    await withIndex(async (environment) => {
+      await git(['read-tree', from], { environment });
+      await git(refresh, { environment, allowedExitCodes: [1] });
+      await git(['read-tree', '-m', '-u', from, tree], { environment }).catch((cause: unknown) => {
+        if (!(cause instanceof ParleyError) || cause.code !== 'git-failed') throw cause;
+        const message = `'${folder}' was edited meanwhile, in files that would be written: ${cause.message}`;
+        throw new ParleyError('folder-changed', message, { cause });
+      });
+    });
+  }
+  await git(['read-tree', tree]);
+  await git(refresh, { allowedExitCodes: [1] });
 }
 
 async function assertTop(git: Git, folder: string): Promise<void> {

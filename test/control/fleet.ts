@@ -328,7 +328,7 @@ export class FakeFleet {
       workFolders: {
         read: async (folder) =>
           folder === '/clean'
-            ? { kind: 'unchanged' }
+            ? { kind: 'unchanged', tree: revision('head tree') }
             : {
                 kind: 'changed',
                 tree: revision(folder),

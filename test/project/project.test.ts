@@ -119,7 +119,7 @@ async function commitFiles(
   const change = await stage(project, workFolder, head);
   const intent = intentOf(head, change.tree, putBlob(change.pack));
   const revision = await project.executeCommit(intent, { signal });
-  await project.workFolders.write(workFolder, { head: revision, tree: change.tree, pack: null });
+  await project.workFolders.write(workFolder, { head: revision, from: change.tree, tree: change.tree, pack: null });
   return { intent, revision };
 }
 
@@ -188,7 +188,7 @@ describe('project', () => {
     await writeFile(join(workFolder, '.gitignore'), 'secret\n');
     await writeFile(join(workFolder, 'secret'), 'not for git');
     const { revision: head } = await commitFiles(project, putBlob, workFolder, null);
-    assert.deepEqual(await project.workFolders.read(workFolder, { head, draft: null }), { kind: 'unchanged' });
+    assert.equal((await project.workFolders.read(workFolder, { head, draft: null })).kind, 'unchanged');
     await writeFile(join(workFolder, 'one'), '1 changed');
     await writeFile(join(workFolder, 'new'), 'untracked');
     const change = await stage(project, workFolder, head);
@@ -200,7 +200,7 @@ describe('project', () => {
     git(workFolder, 'checkout', '--', 'one');
     await rm(join(workFolder, 'new'));
     const draft = { tree: change.tree, actor: 'alice' };
-    assert.deepEqual(await project.workFolders.read(workFolder, { head, draft }), { kind: 'reverted' });
+    assert.equal((await project.workFolders.read(workFolder, { head, draft })).kind, 'reverted');
   });
 
   test('workFolders.read() refuses to bury a draft that the folder never saw', async (context) => {
@@ -223,7 +223,9 @@ describe('project', () => {
     for (const clone of [other, dirty]) execFileSync('git', ['clone', '--quiet', workFolder, clone]);
     await writeFile(join(workFolder, 'one'), '2');
     const { revision: second } = await commitFiles(project, putBlob, workFolder, first);
-    assert.deepEqual(await project.workFolders.read(other, { head: second, draft: null }), { kind: 'unchanged' });
+    assert.deepEqual(await project.workFolders.read(other, { head: second, draft: null }), {
+      ...{ kind: 'unchanged', tree: git(other, 'rev-parse', `${second}^{tree}`) },
+    });
     assert.equal(await readFile(join(other, 'one'), 'utf8'), '2');
     assert.equal(git(other, 'status', '--porcelain'), '');
     await writeFile(join(dirty, 'one'), 'mine');
@@ -245,11 +247,47 @@ describe('project', () => {
     await project.checkout(staged.tree, checkout);
     await writeFile(join(checkout, 'flake.lock'), 'new');
     const updated = await project.treeOf(checkout, head);
-    await project.workFolders.write(workFolder, { head: null, tree: updated.tree, pack: updated.pack });
+    await project.workFolders.write(workFolder, {
+      head: null,
+      from: staged.tree,
+      tree: updated.tree,
+      pack: updated.pack,
+    });
     assert.equal(await readFile(join(workFolder, 'flake.lock'), 'utf8'), 'new');
     assert.equal(await readFile(join(workFolder, 'one'), 'utf8'), 'mine');
     assert.equal(git(workFolder, 'rev-parse', 'HEAD'), head);
     assert.match(await project.patch(head, updated.tree), /-old[\s\S]*\+new/);
+  });
+
+  test('workFolders.write() keeps edits since the reading, and refuses where it would overwrite them', async (context) => {
+    const { folder, workFolder, createPeer, putBlob } = await createFixture(context);
+    const project = await createPeer('a');
+    for (const name of ['one', 'two', 'flake.lock']) await writeFile(join(workFolder, name), 'old');
+    const { revision: head } = await commitFiles(project, putBlob, workFolder, null);
+    const { tree: from } = await project.workFolders.read(workFolder, { head, draft: null });
+    const checkout = join(folder, 'checkout');
+    await mkdir(checkout);
+    await project.checkout(head, checkout);
+    await writeFile(join(checkout, 'flake.lock'), 'new');
+    await writeFile(join(checkout, 'added'), 'theirs');
+    const { tree, pack } = await project.treeOf(checkout, head);
+    const write = () => project.workFolders.write(workFolder, { head: null, from, tree, pack });
+
+    await writeFile(join(workFolder, 'added'), 'mine');
+    await writeFile(join(workFolder, 'two'), 'mine');
+    git(workFolder, 'add', 'two');
+    const before = git(workFolder, 'status', '--porcelain');
+    await assert.rejects(write(), { code: 'folder-changed', message: /added/ });
+    await rm(join(workFolder, 'added'));
+    await writeFile(join(workFolder, 'flake.lock'), 'mine');
+    await assert.rejects(write(), { code: 'folder-changed', message: /flake\.lock/ });
+    assert.equal(await readFile(join(workFolder, 'flake.lock'), 'utf8'), 'mine');
+    git(workFolder, 'checkout', '--', 'flake.lock');
+    assert.equal(git(workFolder, 'status', '--porcelain'), before.replace(/\n.*added.*/, ''));
+
+    await write();
+    const texts = ['one', 'two', 'flake.lock', 'added'].map((name) => readFile(join(workFolder, name), 'utf8'));
+    assert.deepEqual(await Promise.all(texts), ['old', 'mine', 'new', 'theirs']);
   });
 
   test('workFolders.read() refuses a folder that is no top of a checkout', async (context) => {
