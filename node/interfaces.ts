@@ -141,6 +141,8 @@ export interface ProcessRequest {
   readonly lineCharactersMax?: number;
   /** Bytes of standard output kept (default 16 MiB); more ends the program with ParleyError `output-too-large`. */
   readonly stdoutBytesMax?: number;
+  /** Reads and drops standard output beyond stdoutBytesMax instead of ending the program. */
+  readonly dropsLongOutput?: boolean;
 }
 
 export interface ProcessResult {

@@ -86,8 +86,9 @@ function reportLine(line: string, watcher: Watcher): void {
   watcher.onLog?.(warning === undefined ? { level: 'info', text: plain } : { level: 'warning', text: warning });
 }
 
+/** A person asked for this and can ask again: what failed is told, not tried for ever. */
 function explained(error: unknown): unknown {
   if (!(error instanceof ParleyError) || error.code === 'cancelled') return error;
   const state = error.message.replace(/^nix failed: /, '');
-  return new ParleyError('update-failed', `the inputs cannot be updated: ${state}`, { cause: error, retryable: true });
+  return new ParleyError('update-failed', `the inputs cannot be updated: ${state}`, { cause: error });
 }

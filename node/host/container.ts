@@ -97,6 +97,7 @@ async function runInside(
   const result = await runner.run({
     ...base,
     stdoutBytesMax,
+    dropsLongOutput: true,
     onStdoutLine: take('stdout'),
     onStderrLine: take('stderr'),
     ...(signal === undefined ? {} : { signal }),

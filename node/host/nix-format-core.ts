@@ -2,6 +2,7 @@
 // to 2.18, a map from 2.19 on, and a map inside an envelope in the newest format. All become the same records.
 
 import { ParleyError } from '../../protocols/errors.ts';
+import { toNarHash } from '../../protocols/nix32.ts';
 
 /** What Nix's database knows of one valid path. */
 export interface PathInfo {
@@ -16,7 +17,6 @@ export interface PathInfo {
 }
 
 const storeFolder = '/nix/store';
-const nix32Digits = '0123456789abcdfghijklmnpqrsvwxyz';
 
 /** The version in `nix (Nix) 2.8.0`, also of Nix's relatives, which print their own name in the parentheses. */
 export function parseNixVersion(text: string): { readonly major: number; readonly minor: number } | undefined {
@@ -46,18 +46,7 @@ export function normaliseNarHash(hash: unknown): string {
   if (/^[0-9a-df-np-sv-z]{52}$/.test(digits)) return `sha256:${digits}`;
   const bytes = /^[0-9a-f]{64}$/.test(digits) ? Buffer.from(digits, 'hex') : Buffer.from(digits, 'base64');
   if (bytes.byteLength !== 32) throw unknownOutput(`'${String(hash)}' is no SHA-256`);
-  return `sha256:${toNix32(bytes)}`;
-}
-
-/** Nix's base 32 takes the bits from the end, five at a time. */
-function toNix32(bytes: Uint8Array): string {
-  let text = '';
-  for (let digit = Math.ceil((bytes.byteLength * 8) / 5) - 1; digit >= 0; digit -= 1) {
-    const bit = digit * 5;
-    const pair = (bytes[bit >> 3] ?? 0) | ((bytes[(bit >> 3) + 1] ?? 0) << 8);
-    text += nix32Digits.charAt((pair >> (bit & 7)) & 31);
-  }
-  return text;
+  return toNarHash(bytes);
 }
 
 function parseJson(text: string): unknown {

@@ -45,7 +45,8 @@ async function runOnce(request: ProcessRequest): Promise<ProcessResult> {
   // Loaded with the first program: many a device runs none for weeks, and it takes 7 MiB.
   const { execa } = await import('execa');
   if (request.signal?.aborted) throw cancelled(request);
-  const subprocess = execa(request.program, [...request.arguments], {
+  const [program, programArguments] = withGuard(request);
+  const subprocess = execa(program, programArguments, {
     env: { ...inheritedEnvironment(), ...request.environment },
     extendEnv: false,
     killDescendants: true,
@@ -73,8 +74,35 @@ async function runOnce(request: ProcessRequest): Promise<ProcessResult> {
   await ending.finish();
   const failure = ending.reason();
   if (failure !== undefined) throw failure;
-  if (result.exitCode === undefined && result.signal === undefined) throw startFailure(request, result.cause);
+  const cause =
+    result.exitCode === undefined && result.signal === undefined
+      ? result.cause
+      : guardFailure(result.exitCode, output.stderr());
+  if (cause !== undefined) throw startFailure(request, cause);
   return { exitCode: exitCodeOf(result), stdout: output.stdout(), stderr: output.stderr() };
+}
+
+/** Where util-linux' setpriv is; undefined on systems without. */
+const guardProgram = ['/usr/bin/setpriv', '/bin/setpriv', '/run/current-system/sw/bin/setpriv'].find((file) =>
+  existsSync(file),
+);
+
+/** A program must not outlive the peer: a builder left behind would go on for hours and hold Nix's locks against the next peer. */
+function withGuard(request: ProcessRequest): [program: string, programArguments: string[]] {
+  if (guardProgram === undefined) return [request.program, [...request.arguments]];
+  return [guardProgram, ['--pdeathsig', 'TERM', '--', request.program, ...request.arguments]];
+}
+
+/** What kept the guard from starting the program, as the kernel names it; undefined where it started. */
+function guardFailure(
+  exitCode: number | undefined,
+  stderr: string,
+): { readonly code: string; readonly message: string } | undefined {
+  if (guardProgram === undefined || (exitCode !== 126 && exitCode !== 127)) return undefined;
+  const message = /^setpriv: failed to execute .*: (.*)$/m.exec(stderr)?.[1];
+  return message === undefined
+    ? undefined
+    : Object.assign(new Error(message), { code: exitCode === 127 ? 'ENOENT' : 'EACCES' });
 }
 
 interface Ending {
@@ -160,9 +188,12 @@ function collectOutput(
 
   streams.stdout.on('data', (chunk: Buffer) =>
     guarded(() => {
-      stdoutBytes += chunk.byteLength;
-      if (stdoutBytes > stdoutBytesMax) throw outputTooLarge(request, stdoutBytesMax);
-      stdoutChunks.push(chunk);
+      const fits = stdoutBytes + chunk.byteLength <= stdoutBytesMax;
+      if (!fits && request.dropsLongOutput !== true) throw outputTooLarge(request, stdoutBytesMax);
+      if (fits) {
+        stdoutBytes += chunk.byteLength;
+        stdoutChunks.push(chunk);
+      }
       if (request.onStdoutLine !== undefined) stdoutLines.push(chunk);
     }),
   );

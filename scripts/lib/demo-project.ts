@@ -1,6 +1,6 @@
 // Owns the work folder of the demo: the sample project, or a copy of the operator's own flake. The original is only read.
 
-import { existsSync } from 'node:fs';
+import { existsSync, lstatSync } from 'node:fs';
 import { cp, mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
@@ -67,7 +67,8 @@ export async function copyProject(folder: string, source: string, runner: Proces
   } else {
     for (const file of files) {
       const from = path.join(original, file);
-      if (existsSync(from)) await cp(from, path.join(workFolder, file), { recursive: true, verbatimSymlinks: true });
+      if (lstatSync(from, { throwIfNoEntry: false }))
+        await cp(from, path.join(workFolder, file), { recursive: true, verbatimSymlinks: true });
     }
   }
   await git(runner, workFolder, ['init', '--quiet', '--initial-branch=main']);

@@ -1,6 +1,9 @@
 // Shows that programs run as ProcessRunner promises: own group, own environment, bounded output, coded errors.
 
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -92,6 +95,31 @@ test('run() rejects with timed-out and ends the program', async () => {
 test('run() ends a program that writes more than stdoutBytesMax', async () => {
   const endless = { program: 'yes', arguments: [], stdoutBytesMax: 100_000 };
   await assert.rejects(runner.run(endless), { code: 'output-too-large' });
+});
+
+test('run() drops what is beyond stdoutBytesMax where the request says so', async () => {
+  const request = { ...shell('head -c 300000 /dev/zero; exit 4'), stdoutBytesMax: 100_000, dropsLongOutput: true };
+  const { exitCode, stdout } = await runner.run(request);
+  assert.equal(exitCode, 4);
+  assert.ok(stdout.byteLength <= 100_000);
+});
+
+test('run() leaves no program behind when the peer is killed', { skip: process.platform !== 'linux' }, async () => {
+  const fixture = path.join(import.meta.dirname, '../fixtures/run-program.ts');
+  const peer = spawn(process.execPath, [fixture, '/bin/sh', '-c', 'echo $$; exec sleep 600'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const [line] = (await once(peer.stdout, 'data')) as [Buffer];
+  const pid = Number(line.toString());
+  peer.kill('SIGKILL');
+  // The program holds the pipe's other end: it closes when the program has gone.
+  await once(peer, 'close');
+  while (
+    existsSync(`/proc/${pid}`) &&
+    !(await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => ') Z')).includes(') Z')
+  ) {
+    await wait(10);
+  }
 });
 
 test('run() keeps only the end of a long standard error', async () => {
