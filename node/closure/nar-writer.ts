@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
 import { lstat, open, readdir, readlink } from 'node:fs/promises';
 import { ParleyError } from '../../protocols/errors.ts';
-import { toNarHash } from './nix32-core.ts';
+import { toNarHash } from '../../protocols/nix32.ts';
 
 const magic = text('nix-archive-1');
 const slash = Buffer.from('/');

@@ -6,7 +6,7 @@ import { createReadStream } from 'node:fs';
 import { type FileHandle, open, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ParleyError } from '../../protocols/errors.ts';
-import { toNarHash } from './nix32-core.ts';
+import { toNarHash } from '../../protocols/nix32.ts';
 
 const readAheadBytes = 256 * 1024;
 

@@ -4,7 +4,7 @@
 import { mkdir, readdir, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ParleyError } from '../../protocols/errors.ts';
-import { narHashDigits } from './nix32-core.ts';
+import { narHashDigits } from '../../protocols/nix32.ts';
 import {
   diskFull,
   type Entry,

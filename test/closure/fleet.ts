@@ -9,11 +9,11 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { type ClosureNix, type Closures, createClosures } from '../../node/closure/index.ts';
 import { writeNar } from '../../node/closure/nar-writer.ts';
-import { toNarHash } from '../../node/closure/nix32-core.ts';
 import { systemClock } from '../../node/host/index.ts';
 import type { Logger, Mesh } from '../../node/interfaces.ts';
 import { hashOf } from '../../protocols/codec.ts';
 import { fingerprintOf, type Manifest, type ManifestPath } from '../../protocols/manifest.ts';
+import { toNarHash } from '../../protocols/nix32.ts';
 import { createMemoryNetwork, type MemoryNetwork } from '../helpers/memory-mesh.ts';
 
 const run = promisify(execFile);

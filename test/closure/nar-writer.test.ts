@@ -7,8 +7,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { writeNar } from '../../node/closure/nar-writer.ts';
-import { narHashDigits } from '../../node/closure/nix32-core.ts';
 import { ParleyError } from '../../protocols/errors.ts';
+import { narHashDigits } from '../../protocols/nix32.ts';
 import { hashBytes, readNar } from './fleet.ts';
 
 let folder: string;

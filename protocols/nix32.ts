@@ -1,14 +1,14 @@
-// Owns Nix's own base-32 text form of hashes, in which manifests, narinfos and spool names write NarHashes.
+// Owns Nix's own base-32 text form of hashes, in which manifests, narinfos, Nix's answers and spool names write NarHashes.
 // Digits run from the last 5 bits of the bytes to the first; the letters e, o, t and u are left out.
 
-import { ParleyError } from '../../protocols/errors.ts';
+import { ParleyError } from './errors.ts';
 
 const digits = '0123456789abcdfghijklmnpqrsvwxyz';
 const sha256Bytes = 32;
 const sha256Digits = 52;
 
 /** Writes bytes in Nix's base 32: 32 bytes become 52 digits. */
-export function toNix32(bytes: Uint8Array): string {
+function toNix32(bytes: Uint8Array): string {
   const digitCount = Math.ceil((bytes.byteLength * 8) / 5);
   let text = '';
   for (let index = digitCount - 1; index >= 0; index -= 1) {
@@ -24,7 +24,7 @@ export function toNix32(bytes: Uint8Array): string {
  * Reads the 52 digits of a SHA-256.
  * @throws ParleyError `malformed` for another length, another digit, or bits beyond the 32 bytes.
  */
-export function fromNix32(text: string): Uint8Array {
+function fromNix32(text: string): Uint8Array {
   if (text.length !== sha256Digits) {
     throw new ParleyError('malformed', `a base-32 SHA-256 has ${text.length} digits: expected ${sha256Digits}`);
   }
