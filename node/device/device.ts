@@ -40,7 +40,9 @@ export function createDevice(init: DeviceInit): (components: DeviceComponents) =
     let isWokenAgain = false;
     let unsubscribe: (() => void) | undefined;
     /** The order that is being carried out, while it can still be withdrawn. */
-    let withdrawable: { readonly record: SlotRecord; readonly controller: AbortController } | undefined;
+    let inWork:
+      | { readonly record: SlotRecord; readonly withdrawn: AbortController; readonly cancelled: AbortController }
+      | undefined;
     let isServing = false;
     let isMachineTold = false;
 
@@ -68,12 +70,13 @@ export function createDevice(init: DeviceInit): (components: DeviceComponents) =
       return journal.taskLog(childTaskId(task, init.host));
     }
 
-    function jobFor(record: SlotRecord, withdrawn: AbortSignal): Job {
+    function jobFor(record: SlotRecord, { withdrawn, cancelled }: NonNullable<typeof inWork>): Job {
       const taskLog = logOf(record);
       let shown = '';
       return {
         ...{ init, components, slot, stopping: stopping.signal },
-        withdrawn: AbortSignal.any([stopping.signal, withdrawn]),
+        withdrawn: AbortSignal.any([stopping.signal, cancelled.signal, withdrawn.signal]),
+        cancelled: AbortSignal.any([stopping.signal, cancelled.signal]),
         show(state, text, bytesDone = 0, bytesTotal = 0) {
           if (text !== shown) taskLog.append([{ stream: 'parley', level: 'info', text }]);
           shown = text;
@@ -136,10 +139,9 @@ export function createDevice(init: DeviceInit): (components: DeviceComponents) =
     }
 
     async function carryOut(record: SlotRecord, isInterrupted: boolean): Promise<void> {
-      const controller = new AbortController();
-      const job = jobFor(record, controller.signal);
+      inWork = { record, withdrawn: new AbortController(), cancelled: new AbortController() };
+      const job = jobFor(record, inWork);
       try {
-        withdrawable = { record, controller };
         withdrawIfUnwanted(ledger.state());
         const ended = await recorder.recording(
           (program) => logOf(record).append([programLine(program)]),
@@ -149,7 +151,7 @@ export function createDevice(init: DeviceInit): (components: DeviceComponents) =
         job.log(reason === null ? outcome : `${outcome}: ${reason}`, outcome === 'succeeded' ? 'info' : 'warning');
         await cleanUp(ended);
       } finally {
-        withdrawable = undefined;
+        inWork = undefined;
         logOf(record).end();
         setActivity(null);
       }
@@ -178,19 +180,18 @@ export function createDevice(init: DeviceInit): (components: DeviceComponents) =
         await closures.release(record.manifest);
         return await slot.end(current, verdictOf(error));
       }
-      withdrawable = undefined;
       return await switchArmed(job, armed);
     }
 
-    /** Withdraws the order in work if it is cancelled or a newer one has come, as long as it is not armed. */
+    /** Tells the order in work that it is cancelled, or that a newer one has come. */
     function withdrawIfUnwanted(state: LedgerState): void {
       const order = state.orders[init.host];
-      if (withdrawable === undefined || order === undefined || order.peer !== init.self) return;
-      const { record, controller } = withdrawable;
+      if (inWork === undefined || order === undefined || order.peer !== init.self) return;
+      const { record, withdrawn, cancelled } = inWork;
       if (order.number > record.number) {
-        controller.abort(new ParleyError('order-superseded', `order ${order.number} came before this one was armed`));
+        withdrawn.abort(new ParleyError('order-superseded', `order ${order.number} came before this one was armed`));
       } else if (order.number === record.number && order.cancelled) {
-        controller.abort(new ParleyError('order-cancelled', 'cancelled before it was armed'));
+        cancelled.abort(new ParleyError('order-cancelled', 'cancelled before its point of no return'));
       }
     }
 

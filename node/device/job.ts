@@ -16,6 +16,8 @@ export interface Job {
   readonly stopping: AbortSignal;
   /** Aborts with a ParleyError `order-cancelled` or `order-superseded`; heeded until the order is armed. */
   readonly withdrawn: AbortSignal;
+  /** Aborts when a person cancels the order or the peer stops; heeded until `confirmed`, the point of no return. */
+  readonly cancelled: AbortSignal;
   /** What beats tell. */
   show(state: OrderState, text: string, bytesDone?: number, bytesTotal?: number): void;
   /** Lines for the task's log. */

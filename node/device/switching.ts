@@ -26,11 +26,12 @@ export async function switchArmed(job: Job, armed: SlotRecord): Promise<SlotReco
 
   job.show('active', 'watching the new system');
   const verdict = await observe(job, saved, tried.reason);
-  if (verdict.outcome === 'rolled-back') return await undo(job, record, verdict);
+  if (verdict.outcome === 'rolled-back' || verdict.outcome === 'cancelled') return await undo(job, record, verdict);
   record = await job.slot.advance(record, 'healthy', { verdict });
 
   job.show('healthy', 'asking other peers to confirm');
   const confirmation = await confirm(job, record, saved);
+  if (job.cancelled.aborted) return await undo(job, record, cancelled(job));
   if ('failure' in confirmation) return await undo(job, record, goBack(confirmation.failure));
   const reason = joinReasons(verdict.reason, confirmation.note);
   record = await job.slot.advance(record, 'confirmed', { verdict: { ...verdict, reason } });
@@ -89,10 +90,10 @@ async function trySystem(
   const { machine, clock } = job.components;
   for (let attempt = 1; ; attempt += 1) {
     try {
-      const { exitCode, output } = await activate(job, record.closure, saved.kind);
+      const { exitCode, output } = await activate(job, record.closure, saved.kind, job.cancelled);
       const judgement = judgeSwitch(exitCode, output);
       if (judgement.kind === 'locked' && attempt < lockedRetriesMax) {
-        await pause(clock, lockedRetryMs, job.stopping);
+        await pause(clock, lockedRetryMs, job.cancelled);
         continue;
       }
       if (judgement.kind === 'needs-reboot') return untouched('needs-reboot', judgement.reason);
@@ -103,6 +104,7 @@ async function trySystem(
       return goBack(`its switch ended well, but '${running ?? 'nothing'}' runs`);
     } catch (error) {
       job.stopping.throwIfAborted();
+      if (job.cancelled.aborted) return cancelled(job);
       const isRefused = error instanceof ParleyError && error.code === 'containment-unavailable';
       return isRefused ? untouched('refused', explain(error)) : goBack(explain(error));
     }
@@ -112,11 +114,12 @@ async function trySystem(
 async function observe(job: Job, saved: SavedSystem, switchReason: string | null): Promise<Verdict> {
   const { machine, clock } = job.components;
   if (saved.kind === 'simulated') return judgeHealth([], [], null);
-  await pause(clock, job.init.healthSettleMs, job.stopping);
   try {
-    return judgeHealth(saved.failedUnits, await machine.failedUnits({ signal: job.stopping }), switchReason);
+    await pause(clock, job.init.healthSettleMs, job.cancelled);
+    return judgeHealth(saved.failedUnits, await machine.failedUnits({ signal: job.cancelled }), switchReason);
   } catch (error) {
     job.stopping.throwIfAborted();
+    if (job.cancelled.aborted) return cancelled(job);
     return goBack(`its health is unknown: ${explain(error)}`);
   }
 }
@@ -126,7 +129,7 @@ async function confirm(
   record: SlotRecord,
   saved: SavedSystem,
 ): Promise<{ readonly failure: string } | { readonly note: string | null }> {
-  const { init, components, stopping } = job;
+  const { init, components } = job;
   if (saved.confirmers.length === 0) {
     const isAlone = Object.keys(components.ledger.state().members).length <= 1;
     const who = isAlone ? 'this is the only peer of its fleet' : 'no other peer could be reached before the switch';
@@ -134,7 +137,11 @@ async function confirm(
   }
   const result = await seekConfirmation(components, {
     ...{ self: init.self, confirmers: saved.confirmers, order: record.number, closure: record.closure },
-    ...{ bootId: await components.machine.bootId(), windowMs: init.confirmWindowMs, signal: stopping },
+    ...{ bootId: await components.machine.bootId(), windowMs: init.confirmWindowMs, signal: job.cancelled },
+  }).catch((error: unknown) => {
+    job.stopping.throwIfAborted();
+    if (job.cancelled.aborted) return { failure: explain(job.cancelled.reason) };
+    throw error;
   });
   if ('failure' in result) return result;
   job.log(`confirmed by ${components.ledger.state().members[result.confirmer]?.name ?? result.confirmer}`);
@@ -152,7 +159,7 @@ async function makePermanent(job: Job, record: SlotRecord, saved: SavedSystem): 
         `somebody switched to '${running ?? 'nothing'}' meanwhile: left as it is`,
       );
     }
-    const { exitCode, output } = await activate(job, record.closure, saved.kind);
+    const { exitCode, output } = await activate(job, record.closure, saved.kind, job.stopping);
     const judgement = judgeSwitch(exitCode, output);
     if (judgement.kind !== 'active') throw new ParleyError('switch-failed', judgement.reason);
   }
@@ -192,16 +199,17 @@ async function switchBack({ components: { machine }, stopping, log }: Job, saved
 }
 
 async function activate(
-  { components: { machine }, stopping, log }: Job,
+  { components: { machine }, log }: Job,
   toplevel: string,
   kind: SavedSystem['kind'],
+  signal: AbortSignal,
 ): Promise<SwitchResult> {
   if (kind === 'simulated') {
     await machine.setRunningSimulated(toplevel);
     return { exitCode: 0, output: '' };
   }
   const onLine = (line: string, stream: 'stdout' | 'stderr') => log(line, 'info', stream);
-  return await machine.switchToConfiguration(toplevel, 'test', { signal: stopping, onLine });
+  return await machine.switchToConfiguration(toplevel, 'test', { signal, onLine });
 }
 
 async function setBootDefault(job: Job, toplevel: string, kind: SavedSystem['kind']): Promise<void> {
@@ -228,6 +236,12 @@ async function repeatedly(job: Job, action: () => Promise<void>): Promise<unknow
       await pause(job.components.clock, retryMs * attempt, job.stopping);
     }
   }
+}
+
+/** A person's cancellation before the point of no return leads back like a failure. @throws the signal's reason when the peer stops. */
+function cancelled(job: Job): Verdict {
+  job.stopping.throwIfAborted();
+  return { ...goBack(explain(job.cancelled.reason)), outcome: 'cancelled' };
 }
 
 function untouched(outcome: Verdict['outcome'], reason: string): Verdict {

@@ -65,7 +65,7 @@ export const taskAborted: Handler<'task-aborted'> = (state, body, meta) => {
   if (ordered.length === 0) return { state: endTask(state, aborted, 'cancelled', why), task: task.id };
   const cancelled = open.filter((child) => child.order === null).map((child) => ended(state, child, 'cancelled', why));
   const hosts = listNames(ordered.map((child) => child.host ?? child.id));
-  const text = `aborted by ${meta.actor}; ${hosts} have their order: what is past the point of no return is finished`;
+  const text = `aborted by ${meta.actor}; already ordered: ${hosts}, which go back unless they are past the point of no return`;
   const waiting: Task = { ...aborted, reason: reason('person', text) };
   return { state: putTasks(state, waiting, ...cancelled), task: task.id };
 };
@@ -76,7 +76,7 @@ function abortChild(state: LedgerState, child: Task, actor: string): Change {
   }
   const why = reason('person', `aborted by ${actor}`);
   if (child.order !== null) {
-    const text = `aborted by ${actor}; the device has its order: if it is past the point of no return, it finishes`;
+    const text = `aborted by ${actor}; the device goes back unless it is past the point of no return`;
     const waiting: Task = { ...child, abortedBy: actor, reason: reason('person', text) };
     return { state: putTasks(state, waiting), task: child.id };
   }

@@ -246,12 +246,9 @@ test('an order is withdrawn by a cancellation or a newer order until it is armed
   assert.deepEqual(world.calls, ['test newer', 'boot newer']);
 });
 
-test('a newer order waits for an armed one to end, and a cancellation comes too late for it', async (t) => {
+test('a newer order waits for an armed one to end', async (t) => {
   const { world, run } = await begin(t, (made) => {
     made.behaviours.set(fresh, (at) => {
-      const order = at.state.orders.web1;
-      assert.ok(order !== undefined);
-      at.apply({ orders: { web1: { ...order, cancelled: true } } });
       at.order(8, system('newer'));
       return becomes(fresh)(at);
     });
@@ -259,6 +256,32 @@ test('a newer order waits for an armed one to end, and a cancellation comes too 
   assert.equal((await carryOut(world, run)).outcome, 'succeeded');
   assert.equal((await run.ended(8))?.outcome, 'succeeded');
   assert.deepEqual(world.calls, ['test new', 'boot new', 'test newer', 'boot newer']);
+});
+
+test('a cancellation before the point of no return leads back to the old system', async (t) => {
+  const { world, run } = await begin(t, (made) => {
+    made.behaviours.set(fresh, (at) => {
+      const order = at.state.orders.web1;
+      assert.ok(order !== undefined);
+      at.apply({ orders: { web1: { ...order, cancelled: true } } });
+      return becomes(fresh)(at);
+    });
+  });
+  const before = world.running;
+  assert.equal((await carryOut(world, run)).outcome, 'cancelled');
+  assert.equal(world.running, before);
+  assert.ok(!world.calls.includes('boot new'));
+});
+
+test('a cancellation from the point of no return on comes too late', async (t) => {
+  const { world, run } = await begin(t);
+  run.journal.onAppended((report) => {
+    const order = world.state.orders.web1;
+    if (report.kind !== 'order-step' || report.body.state !== 'confirmed' || order === undefined) return;
+    world.apply({ orders: { web1: { ...order, cancelled: true } } });
+  });
+  assert.equal((await carryOut(world, run)).outcome, 'succeeded');
+  assert.equal(world.running, fresh);
 });
 
 test('orders that are cancelled, ended, lower or for another peer are left alone', async (t) => {

@@ -110,7 +110,7 @@ test("applyEntry() aborts a deploy: what has no order ends, what has one is the 
   assert.equal(taskOf(script, `${task}/web3`).outcome, 'cancelled');
   assert.equal(taskOf(script, task).status, 'running');
   assert.equal(taskOf(script, task).abortedBy, 'alice');
-  assert.match(taskOf(script, task).reason?.text ?? '', /web1, web2 have their order/);
+  assert.match(taskOf(script, task).reason?.text ?? '', /already ordered: web1, web2/);
   script.refuse('already-aborted', 'task-aborted', { task });
   const given = { task, host: 'web3', slot: 'system' as const, plan, closure: storePath('x'), manifest: hash('x') };
   script.refuse('task-aborted', 'order-given', given);
