@@ -15,6 +15,8 @@ Options:
   --announce MULTIADDR   where others reach this peer, repeatable
   --discovery mdns|none  how peers of the site are found without an address (default: mdns)
   --nix-store DIR        a Nix store of this peer's own instead of the machine's
+  --substituter URL      binary cache that a diverted store builds from, repeatable (default: none)
+  --trusted-public-key K key of such a cache, NAME:BASE64, repeatable
   --speak-as             let the local socket speak as any operator: for demonstrations only
   --until-stdin-closes   (run) end when standard input ends
   --json                 (init, join) print the result as JSON
@@ -34,6 +36,8 @@ const options = {
   announce: { type: 'string', multiple: true },
   discovery: { type: 'string' },
   'nix-store': { type: 'string' },
+  substituter: { type: 'string', multiple: true },
+  'trusted-public-key': { type: 'string', multiple: true },
   'speak-as': { type: 'boolean' },
   'health-settle-ms': { type: 'string' },
   'log-level': { type: 'string' },
@@ -91,6 +95,8 @@ function parsed(command: PeerArguments['command'], token: string, values: Values
       announce: values.announce,
       discovery: values.discovery,
       nixStore: values['nix-store'],
+      substituters: values.substituter,
+      trustedPublicKeys: values['trusted-public-key'],
       speakAs: values['speak-as'],
       healthSettleMs: settle === undefined ? undefined : Number(settle),
       logLevel: values['log-level'],

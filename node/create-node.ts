@@ -141,7 +141,12 @@ type DeviceParts = Awaited<ReturnType<typeof createDeviceParts>>;
 /** The machine below the peer: its Nix store, the closures that come into it, the device that switches, the journal. */
 async function createDeviceParts({ config, membership, identity, logger, at }: Basis, { mesh, ledger }: MeshParts) {
   const runner = createRecordingRunner(createProcessRunner({ logger }));
-  const nix = createNix({ cacheHome: at('cache'), ...(config.nixStore ? { store: config.nixStore } : {}) })({ runner });
+  const nix = createNix({
+    cacheHome: at('cache'),
+    ...(config.nixStore ? { store: config.nixStore } : {}),
+    substituters: config.substituters,
+    trustedPublicKeys: config.trustedPublicKeys,
+  })({ runner });
   const store = await openStore(at('journal'));
   let acknowledged: LedgerState['devices'][string] | undefined;
   const self = identity.peer;

@@ -6,6 +6,9 @@ import { addressSchema, countSchema } from './primitives.ts';
 
 const folderSchema = v.pipe(v.string(), v.startsWith('/', 'expected an absolute path'), v.maxLength(1_024));
 
+/** One word of a list in Nix's own configuration. */
+const settingWordSchema = v.pipe(v.string(), v.regex(/^[^\s#]{1,1024}$/, 'expected a word without blanks'));
+
 export const configSchema = v.strictObject({
   version: v.literal(1),
   /** Multiaddrs to listen on, TCP and WebSockets. Port 0 takes a free one at each start. */
@@ -16,6 +19,10 @@ export const configSchema = v.strictObject({
   discovery: v.optional(v.picklist(['mdns', 'none']), 'mdns'),
   /** Folder of a diverted Nix store for this peer alone; left out, the machine's store is used. */
   nixStore: v.optional(folderSchema),
+  /** URLs that a diverted store may substitute from when it builds; the machine's store keeps the machine's settings. */
+  substituters: v.optional(v.pipe(v.array(settingWordSchema), v.maxLength(16)), []),
+  /** Keys (`name:base64`) of which one must have signed what comes from there. */
+  trustedPublicKeys: v.optional(v.pipe(v.array(settingWordSchema), v.maxLength(64)), []),
   /** Lets the local socket speak as any operator. For demonstrations only: it makes every approval worthless. */
   speakAs: v.optional(v.boolean(), false),
   /** Wait between a switch and the look at failed units, in milliseconds. */

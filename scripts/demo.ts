@@ -18,6 +18,7 @@ import { createDemoCommand } from './lib/demo-commands.ts';
 import { type DemoFleet, foundFleet, isComplete, rememberFleet, resumeFleet } from './lib/demo-fleet.ts';
 import { type DemoOptions, demoUsage, planPeers, readDemoOptions } from './lib/demo-options.ts';
 import { copyProject, hostsOf, importProject, makeSample, workFolderOf } from './lib/demo-project.ts';
+import { type MachineSubstituters, machineSubstituters, substitutersText } from './lib/machine-substituters.ts';
 
 /** A failover takes a second or two on a busy machine; a restart of the whole mesh some ten. */
 const patienceMs = 30_000;
@@ -89,7 +90,8 @@ async function bringUp(folder: string, options: DemoOptions, signal: AbortSignal
   const copy = options.project === undefined ? undefined : await copyProject(folder, options.project, runner);
   const plans = planPeers(options, copy === undefined ? undefined : await hostsOf(folder, copy, runner));
   const workFolder = copy ?? (await makeSample(folder, plans, runner));
-  const fleet = await foundFleet(init, plans);
+  const substituters = copy === undefined ? undefined : await lookForSubstituters(signal);
+  const fleet = await foundFleet({ ...init, ...(substituters && { substituters }) }, plans);
   try {
     output.live.update('committing the project as its first commit');
     await importProject(fleet, workFolder, signal);
@@ -101,6 +103,14 @@ async function bringUp(folder: string, options: DemoOptions, signal: AbortSignal
   output.live.clear();
   output.err(`The mesh is up after ${Math.round((performance.now() - startedMs) / 1000)} s.`);
   return fleet;
+}
+
+/** The sample needs nothing from elsewhere; a project with real packages would be built from source for hours. */
+async function lookForSubstituters(signal: AbortSignal): Promise<MachineSubstituters> {
+  const found = await machineSubstituters(runner, process.env, signal);
+  output.live.clear();
+  output.err(substitutersText(found));
+  return found;
 }
 
 async function openConsole(

@@ -15,6 +15,7 @@ import type { Command } from '../../protocols/control.ts';
 import { fromErrorRecord, ParleyError } from '../../protocols/errors.ts';
 import { type StatusView, statusViewSchema } from '../../protocols/views.ts';
 import type { PeerPlan } from './demo-options.ts';
+import type { MachineSubstituters } from './machine-substituters.ts';
 import { createPeerProcess, type PeerProcess } from './peer-process.ts';
 
 export interface FleetRecord {
@@ -40,6 +41,8 @@ export interface DemoFleetInit {
   readonly runner: ProcessRunner;
   readonly onProgress: (text: string) => void;
   readonly signal: AbortSignal;
+  /** What the peers' stores may substitute from; default nothing. */
+  readonly substituters?: MachineSubstituters;
   /** How much the peers log; default `info`. */
   readonly logLevel?: 'debug';
 }
@@ -140,6 +143,8 @@ async function peerCommand(
       ...words,
       ...['--state', stateFolder, '--listen', `/ip4/127.0.0.1/tcp/${peer.port}`, '--discovery', 'none'],
       ...['--nix-store', path.join(stateFolder, 'store'), '--speak-as', '--health-settle-ms', `${healthSettleMs}`],
+      ...(init.substituters?.substituters ?? []).flatMap((url) => ['--substituter', url]),
+      ...(init.substituters?.trustedPublicKeys ?? []).flatMap((key) => ['--trusted-public-key', key]),
       ...(init.logLevel === undefined ? [] : ['--log-level', init.logLevel]),
     ],
     signal: init.signal,
