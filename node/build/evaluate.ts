@@ -87,7 +87,7 @@ async function evaluateFleet(
     hosts = builtins.attrNames (f.nixosConfigurations or { });
   }`;
   const json = await evaluateJson(nix, expression, policyTimeoutMs, options).catch((error: unknown) => {
-    throw explained(error, 'the flake cannot be evaluated');
+    throw explained(error, 'the flake cannot be evaluated', options);
   });
   const { parley, hosts } = json as { parley?: unknown; hosts: unknown[] };
   if (hosts.length > 0) return { parley, hosts };
@@ -105,7 +105,11 @@ async function evaluateHost(nix: BuildNix, url: string, name: string, options: J
     return check(evaluatedHostSchema, { name, toplevel, error: null }, `the toplevel of '${name}'`);
   } catch (error) {
     options.signal.throwIfAborted();
-    return { name, toplevel: null, error: toErrorRecord(explained(error, `host '${name}' cannot be evaluated`)) };
+    return {
+      name,
+      toplevel: null,
+      error: toErrorRecord(explained(error, `host '${name}' cannot be evaluated`, options)),
+    };
   }
 }
 
@@ -152,16 +156,26 @@ function sortNames(hosts: readonly unknown[]): { readonly known: string[]; reado
   return { known: names.filter(isName).slice(0, membersMax), unusable: names.filter((name) => !isName(name)) };
 }
 
-/** Says what could not be evaluated, why, and for the usual reasons what to do. */
-function explained(error: unknown, what: string): ParleyError {
+/** Says what could not be evaluated, why in one line, and for the usual reasons what to do; all that Nix said is in the log. */
+function explained(error: unknown, what: string, options: JobOptions): ParleyError {
   if (!(error instanceof ParleyError)) {
     return new ParleyError('evaluation-failed', `${what}: ${(error as Error).message}`, { cause: error });
   }
   if (error.code === 'cancelled' || error.code === 'disk-full') return error;
   const state = error.message.replace(/^nix failed: /, '').slice(0, errorCharactersMax);
+  options.onLog?.({ level: 'error', text: `${what}: ${state}` });
   const hint = hintFor(state);
   const init = { cause: error, retryable: error.retryable, ...(hint === undefined ? {} : { hint }) };
-  return new ParleyError('evaluation-failed', `${what}: ${state}`, init);
+  return new ParleyError('evaluation-failed', `${what}: ${inOneLine(state)}`, init);
+}
+
+/** Nix's words without the excerpt of the file, and the place if it is in the project; our own expression is nobody's place. */
+function inOneLine(state: string): string {
+  const lines = state.split('\n').map((line) => line.trim());
+  const end = lines.findIndex((line) => /^(at\s|\d+\|)/.test(line));
+  const words = (end === -1 ? lines : lines.slice(0, end)).filter((line) => line !== '').join(' ');
+  const place = /\sat \S*\/nix\/store\/[^/\s]+\/(\S+?:\d+:\d+)/.exec(state)?.[1];
+  return place === undefined ? words : `${words} (${place})`;
 }
 
 function hintFor(state: string): string | undefined {
