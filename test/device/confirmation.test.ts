@@ -14,26 +14,32 @@ const old = system('old');
 const fresh = system('new');
 
 /** Another member that answers confirmations as every device does. */
-async function addConfirmer(world: World, number: number, site?: string): Promise<string> {
+async function addConfirmer(world: World, number: number, site?: string, onAsked = () => {}): Promise<string> {
   const peer = await addPeer(world, number, site);
   const mesh = world.network.join(peer);
   await mesh.start();
+  const state = () => {
+    onAsked();
+    return world.state;
+  };
   serveConfirmations(peer, {
     ...{ mesh, verifySignature, identity: identityOf(number), clock: createFastClock() },
     randomBytes: (count) => new Uint8Array(count),
-    ledger: { state: () => world.state, onApplied: () => () => {}, fetchBlob: async () => new Uint8Array() },
+    ledger: { state, onApplied: () => () => {}, fetchBlob: async () => new Uint8Array() },
   });
   mesh.handle('/hello', async () => {});
   return peer;
 }
 
 test('another peer that was reachable before confirms the switch', async (t) => {
+  const bootsWhenAsked = new Set<string | null>();
   const { world, run } = await begin(t, async (made) => {
-    await addConfirmer(made, 2);
+    await addConfirmer(made, 2, undefined, () => bootsWhenAsked.add(made.profile));
     await addConfirmer(made, 3, 'shop');
   });
   const end = await carryOut(world, run);
   assert.deepEqual([end.outcome, end.reason], ['succeeded', null]);
+  assert.deepEqual([...bootsWhenAsked], [old], 'the new system is not permanent yet');
 });
 
 test('a switch after which nobody can be reached is rolled back', async (t) => {

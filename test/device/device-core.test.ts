@@ -1,0 +1,59 @@
+// The rules of activation by themselves: the floor, and that an order must follow from its plan. The device's loop sees only
+// the newest order, so that some of these cases would hardly ever reach them there.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { acceptedSlot, judgeOrder, planMismatch } from '../../node/device/device-core.ts';
+import type { Order } from '../../protocols/ledger-state.ts';
+import type { Plan } from '../../protocols/plan.ts';
+import { self, system } from './world.ts';
+
+const order: Order = {
+  ...{ number: 7, peer: self, host: 'web1', task: 't1', plan: 'a'.repeat(64), closure: system('new') },
+  ...{ manifest: 'b'.repeat(64), revision: null, givenAtMs: 0, cancelled: false, outcome: null, reason: null },
+};
+
+test('judgeOrder() accepts the first order and higher ones', () => {
+  assert.equal(judgeOrder(undefined, order, self), 'accept');
+  assert.equal(judgeOrder(acceptedSlot(order), { ...order, number: 8 }, self), 'accept');
+});
+
+test('judgeOrder() takes nothing below the floor, whatever it says', () => {
+  const slot = acceptedSlot(order);
+  for (const closure of [order.closure, system('other')]) {
+    assert.equal(judgeOrder(slot, { ...order, number: 6, closure }, self), 'ignore');
+  }
+});
+
+test('judgeOrder() resumes the same order, and stops at another one under its number', () => {
+  const slot = acceptedSlot(order);
+  assert.equal(judgeOrder(slot, order, self), 'same');
+  assert.equal(judgeOrder(slot, { ...order, cancelled: true, outcome: 'cancelled' }, self), 'same');
+  for (const rival of [{ closure: system('other') }, { manifest: 'c'.repeat(64) }, { plan: 'c'.repeat(64) }]) {
+    assert.equal(judgeOrder(slot, { ...order, ...rival }, self), 'conflict', JSON.stringify(rival));
+  }
+});
+
+test('judgeOrder() ignores what is cancelled, ended or for another peer', () => {
+  for (const change of [{ cancelled: true }, { outcome: 'superseded' as const }, { peer: '12D3KooWother' }]) {
+    for (const slot of [undefined, acceptedSlot({ ...order, number: 3 })]) {
+      assert.equal(judgeOrder(slot, { ...order, ...change }, self), 'ignore', JSON.stringify(change));
+    }
+  }
+  assert.equal(judgeOrder(undefined, undefined, self), 'ignore');
+});
+
+test('planMismatch() names what the plan says otherwise', () => {
+  const slot = acceptedSlot(order);
+  const row = { host: 'web1', closure: order.closure, manifest: order.manifest, before: null };
+  const plan: Plan = {
+    ...{ version: 1, task: 't1', attempt: 1, revision: 'd'.repeat(40), hosts: [row], closures: [], leftOut: [] },
+    ...{ policy: null, changesPolicy: false },
+  };
+  assert.equal(planMismatch(slot, plan, 'web1'), undefined);
+  assert.match(planMismatch(slot, plan, 'web2') ?? '', /does not name host 'web2'/);
+  const closure = system('other');
+  assert.match(planMismatch(slot, { ...plan, hosts: [{ ...row, closure }] }, 'web1') ?? '', /has closure '.*-other'/);
+  const manifest = 'e'.repeat(64);
+  assert.match(planMismatch(slot, { ...plan, hosts: [{ ...row, manifest }] }, 'web1') ?? '', /has manifest 'eee/);
+});
