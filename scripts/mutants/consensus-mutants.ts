@@ -1,0 +1,229 @@
+// Owns the ways to break consensus that its tests must notice: what is not written before it is said, votes and quorums that
+// do not count right, and a log that is believed unseen.
+
+import type { Mutant } from './mutant.ts';
+
+const core = 'node/consensus';
+const tests = 'test/consensus';
+const random = `${tests}/simulation.test.ts`;
+const scripted = `${tests}/core.test.ts`;
+const paperElections = `${tests}/paper-elections.test.ts`;
+const paperReplication = `${tests}/paper-replication.test.ts`;
+const traps = `${tests}/traps.test.ts`;
+const writes = `${tests}/append-thread.test.ts`;
+const store = `${tests}/log-store.test.ts`;
+const voters = `${tests}/consensus.test.ts`;
+const quorums = `${tests}/quorum.test.ts`;
+
+export const consensusMutants: readonly Mutant[] = [
+  {
+    name: 'acknowledges before the disk has it',
+    file: `${core}/append-thread.ts`,
+    text: 'else await this.#writeEntries(',
+    replacement: 'else void this.#writeEntries(',
+    tests: [voters, writes],
+  },
+  {
+    name: 'sends acknowledgements and votes beside the write',
+    file: `${core}/raw-node-core.ts`,
+    text: 'const responses = [...raft.messagesAfterAppend];',
+    replacement: 'messages.push(...raft.messagesAfterAppend);\n      const responses: Message[] = [];',
+    tests: [random],
+  },
+  {
+    name: 'a lone leader counts its own entry before its disk has it',
+    file: `${core}/raw-node-core.ts`,
+    text: 'this.#onAdvance = raft.messagesAfterAppend.filter(isOwn);',
+    replacement: 'for (const message of raft.messagesAfterAppend.filter(isOwn)) step(raft, message);',
+    tests: [scripted],
+  },
+  {
+    name: 'writes without syncing',
+    file: `${core}/log-store.ts`,
+    text: 'await this.#store.batch([...operations, putTail(tail)], { sync: true });',
+    replacement: 'await this.#store.batch([...operations, putTail(tail)], { sync: false });',
+    tests: [store],
+  },
+  {
+    name: 'does not write its vote',
+    file: `${core}/log-store.ts`,
+    text: 'const tail = { ...hardState, commit, batch,',
+    replacement: 'const tail = { ...hardState, vote: 0, commit, batch,',
+    tests: [store],
+  },
+  {
+    name: 'does not write its term',
+    file: `${core}/log-store.ts`,
+    text: 'const tail = { ...hardState, commit, batch,',
+    replacement: 'const tail = { ...hardState, term: this.#hardState.term, commit, batch,',
+    tests: [store],
+  },
+  {
+    name: 'leaves a vote without entries unwritten',
+    file: `${core}/append-thread.ts`,
+    text: 'hardState.term !== before.term || hardState.vote !== before.vote;',
+    replacement: 'hardState.term !== before.term;',
+    tests: [writes],
+  },
+  {
+    name: 'leaves a term without entries unwritten',
+    file: `${core}/append-thread.ts`,
+    text: 'hardState.term !== before.term || hardState.vote !== before.vote;',
+    replacement: 'hardState.vote !== before.vote;',
+    tests: [writes],
+  },
+  {
+    name: 'commits entries of older terms by counting copies (figure 8)',
+    file: `${core}/log-core.ts`,
+    text: 'at.index <= this.#committed || !this.matches(at)',
+    replacement: 'at.index <= this.#committed',
+    tests: [scripted, paperReplication],
+  },
+  {
+    name: 'no pre-vote',
+    file: `${core}/step-core.ts`,
+    text: "raft.options.preVote ? 'pre-election' : 'election'",
+    replacement: "'election'",
+    tests: [scripted],
+  },
+  {
+    name: 'no check of the quorum',
+    file: `${core}/leader-core.ts`,
+    text: 'if (!raft.tracker.quorumActive()) becomeFollower(raft, raft.term, nobody);',
+    replacement: '',
+    tests: [scripted],
+  },
+  {
+    name: 'helps to depose a leader that it hears',
+    file: `${core}/election-core.ts`,
+    text: 'return raft.options.checkQuorum && raft.leader !== nobody',
+    replacement: 'return false && raft.leader !== nobody',
+    tests: [scripted],
+  },
+  {
+    name: 'votes twice in a term',
+    file: `${core}/election-core.ts`,
+    text: '(raft.vote === nobody && raft.leader === nobody)',
+    replacement: 'raft.leader === nobody',
+    tests: [scripted, paperElections],
+  },
+  {
+    name: 'votes for a candidate whose log is behind',
+    file: `${core}/election-core.ts`,
+    text: 'if (!mayVote || !raft.log.isUpToDate({ index: message.index, term: message.logTerm })) {',
+    replacement: 'if (!mayVote) {',
+    tests: [paperElections, random],
+  },
+  {
+    name: 'counts the votes of non-members',
+    file: `${core}/quorum-core.ts`,
+    text: 'for (const raftId of voters) {\n    const vote',
+    replacement: 'for (const raftId of new Set([...voters, ...votes.keys()])) {\n    const vote',
+    tests: [quorums],
+  },
+  {
+    name: 'hears strangers',
+    file: `${core}/raw-node-core.ts`,
+    text: "if (isResponseType(message.type) && !this.#raft.tracker.progress.has(message.from)) return 'unknown-member';",
+    replacement: '',
+    tests: [scripted],
+  },
+  {
+    name: 'commits in a joint configuration by one half',
+    file: `${core}/quorum-core.ts`,
+    text: 'return Math.min(majorityIndex(voters.incoming, acked), majorityIndex(voters.outgoing, acked));',
+    replacement: 'return majorityIndex(voters.incoming, acked);',
+    tests: [quorums],
+  },
+  {
+    name: 'elects in a joint configuration by one half',
+    file: `${core}/quorum-core.ts`,
+    text: 'const results = [majorityVote(voters.incoming, votes), majorityVote(voters.outgoing, votes)];',
+    replacement: 'const results = [majorityVote(voters.incoming, votes)];',
+    tests: [quorums],
+  },
+  {
+    name: 'half of the voters are a majority',
+    file: `${core}/quorum-core.ts`,
+    text: 'Math.floor(count / 2) + 1',
+    replacement: 'Math.ceil(count / 2)',
+    tests: [quorums],
+  },
+  {
+    name: 'changes voters while a change is under way',
+    file: `${core}/membership-core.ts`,
+    text: 'if (raft.pendingChangeIndex > applied) {',
+    replacement: 'if (false) {',
+    tests: [traps],
+  },
+  {
+    name: 'stands for election with a change of voters still to apply',
+    file: `${core}/election-core.ts`,
+    text: '|| !isPromotable(raft) || hasUnappliedChange(raft)) return;',
+    replacement: '|| !isPromotable(raft)) return;',
+    tests: [traps],
+  },
+  {
+    name: 'tells followers to commit beyond what they are known to hold',
+    file: `${core}/replicate-core.ts`,
+    text: 'Math.min(progress.match, raft.log.committed)',
+    replacement: 'raft.log.committed',
+    tests: [random],
+  },
+  {
+    name: 'takes entries without looking at the one before them',
+    file: `${core}/log-core.ts`,
+    text: 'if (!this.matches(previous)) return undefined;',
+    replacement: '',
+    tests: [paperReplication],
+  },
+  {
+    name: 'believes a write that a later term has replaced',
+    file: `${core}/step-core.ts`,
+    text: 'takeStorageAppended(raft, message, false);',
+    replacement: 'takeStorageAppended(raft, message, true);',
+    tests: [traps],
+  },
+  {
+    name: 'answers reads before its first own commit',
+    file: `${core}/leader-core.ts`,
+    text: 'if (raft.log.term(raft.log.committed) !== raft.term) {',
+    replacement: 'if (false) {',
+    tests: [scripted],
+  },
+  {
+    name: 'answers reads by acknowledgements from before them',
+    file: `${core}/read-queue-core.ts`,
+    text: 'Math.min(position, this.#confirmed + this.#waiting.length)',
+    replacement: 'position',
+    tests: [scripted],
+  },
+  {
+    name: 'opens a log whose chain does not fit',
+    file: `${core}/log-store.ts`,
+    text: 'if (record.previous !== previous || records.entryChainHash(previous, record) !== chainHash) {',
+    replacement: 'if (false) {',
+    tests: [store],
+  },
+  {
+    name: 'opens a log that lacks its last batches',
+    file: `${core}/log-store.ts`,
+    text: 'if (log.lastIndex() !== tail.lastIndex || last !== tail.lastHash) {',
+    replacement: 'if (false) {',
+    tests: [store],
+  },
+  {
+    name: 'believes records whose seal is broken',
+    file: `${core}/log-store.ts`,
+    text: 'if (records.sealOf(record) !== record.seal)',
+    replacement: 'if (false)',
+    tests: [store],
+  },
+  {
+    name: 'takes messages under a false name',
+    file: `${core}/message-links.ts`,
+    text: 'if (sender !== undefined && from === sender && to === this.#init.raftId) continue;',
+    replacement: 'if (from !== to) continue;',
+    tests: [voters],
+  },
+];
