@@ -13,6 +13,7 @@ import { logger } from '../mesh/fixtures.ts';
 export interface TestedPeer {
   readonly peer: string;
   readonly socket: string;
+  readonly stateFolder: string;
   /** Of the process that started first. @throws when that ended. */
   pid(): number;
   /** Asks for its status. @throws when it does not answer, or another process does. */
@@ -43,6 +44,7 @@ export async function startPeer(t: TestContext): Promise<TestedPeer> {
   return {
     peer,
     socket,
+    stateFolder: process.stateFolder,
     pid,
     async answers(when) {
       pid();
