@@ -5,7 +5,7 @@ import { ParleyError } from '../protocols/errors.ts';
 
 export const usage = `Usage:
   parley init --name NAME --site SITE [options]   found a fleet of one on this machine
-  parley join TOKEN [options]                     join the fleet that the token names
+  parley join TOKEN|- [options]                   join the fleet that the token names; - reads it from standard input
   parley run [options]                            run the peer of the state folder
 
 Options:
@@ -25,6 +25,7 @@ Options:
 Examples:
   parley init --name gate --site home --listen /ip4/192.168.1.2/tcp/4400
   parley join parley1:oWRm… --state /var/lib/parley
+  parley join - < token                           where others could see the arguments of programs
   parley run`;
 
 const options = {

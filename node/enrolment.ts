@@ -7,6 +7,7 @@ import { arch, platform } from 'node:os';
 import { join } from 'node:path';
 import { check, decode, encode } from '../protocols/codec.ts';
 import { ParleyError } from '../protocols/errors.ts';
+import { tokenCharactersMax } from '../protocols/join.ts';
 import { type Membership, membershipBytesMax, membershipSchema } from '../protocols/membership.ts';
 import { nameSchema } from '../protocols/primitives.ts';
 import { loadBuilderKey } from './build/index.ts';
@@ -66,6 +67,18 @@ export async function foundFleet(init: {
     await writeMembership(init.stateFolder, membership);
     return { peer: identity.peer, membership, recoveryKeyFile };
   });
+}
+
+/** The token that standard input holds: its first line that is not empty. @throws ParleyError `not-a-token` for none, or too much. */
+export async function readToken(input: AsyncIterable<Buffer | string>): Promise<string> {
+  let text = '';
+  for await (const chunk of input) {
+    text += chunk;
+    const line = text.trimStart();
+    if (line.includes('\n')) return line.slice(0, line.indexOf('\n'));
+    if (text.length > 2 * tokenCharactersMax) break;
+  }
+  return text.trim();
 }
 
 /** Joins the fleet that a token names. @throws ParleyError of the token or the fleet's refusal. */

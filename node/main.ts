@@ -6,7 +6,7 @@ import { configSchema } from '../protocols/config.ts';
 import { toErrorRecord } from '../protocols/errors.ts';
 import { type PeerArguments, parsePeerArguments, usage } from './arguments.ts';
 import { checkFolderPath, defaultStateFolder, loadConfig } from './config.ts';
-import { enrol, foundFleet } from './enrolment.ts';
+import { enrol, foundFleet, readToken } from './enrolment.ts';
 
 async function main(words: readonly string[]): Promise<void> {
   const given = parsePeerArguments(words);
@@ -31,10 +31,11 @@ async function run(given: PeerArguments): Promise<void> {
 async function beginMembership(given: PeerArguments): Promise<void> {
   const stateFolder = checkFolderPath(resolve(given.state ?? defaultStateFolder()));
   const config = check(configSchema, given.newConfig, 'options');
+  const token = given.token === '-' ? await readToken(process.stdin) : given.token;
   const { peer, membership, recoveryKeyFile } =
     given.command === 'init'
       ? await foundFleet({ stateFolder, config, name: given.name, site: given.site, nowMs: Date.now() })
-      : await enrol({ stateFolder, config, token: given.token, signal: AbortSignal.timeout(120_000) });
+      : await enrol({ stateFolder, config, token, signal: AbortSignal.timeout(120_000) });
   const { fleet, name, site, roles } = membership;
   if (given.json)
     console.log(JSON.stringify({ version: 1, fleet, peer, name, site, roles, stateFolder, recoveryKeyFile }));

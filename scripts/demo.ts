@@ -1,6 +1,7 @@
 // Owns the demo: a mesh of peers on this machine, the project committed as its first commit, and a console on top. Leaving it,
 // or its death, ends every peer.
 
+import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -28,6 +29,8 @@ const output = createTerminalOutput(process.env, () => leaving.abort());
 const runner = createProcessRunner({ logger: createLogger({ level: 'silent' }) });
 
 async function main(options: DemoOptions, signal: AbortSignal): Promise<number> {
+  const { script } = options;
+  if (script !== undefined && script !== '-' && !existsSync(script)) throw noSuchPlace(script);
   const folder = await openFolder(options.keep);
   const lock = await lockFolder(folder);
   let fleet: DemoFleet | undefined;
@@ -48,12 +51,18 @@ async function main(options: DemoOptions, signal: AbortSignal): Promise<number> 
 async function openFolder(keep: string | undefined): Promise<string> {
   if (keep === undefined) return await mkdtemp(checkFolderPath(path.join(tmpdir(), 'parley-demo-')));
   const folder = checkFolderPath(path.resolve(keep));
-  await mkdir(folder, { recursive: true });
+  if (!existsSync(path.dirname(folder))) throw noSuchPlace(path.dirname(folder));
+  // Not made with its parents: below /proc that never ends.
+  if (!existsSync(folder)) await mkdir(folder);
   const names = await readdir(folder);
   if (names.length === 0 || isComplete(folder)) return folder;
   throw new ParleyError('folder-in-use', `'${folder}' is neither empty nor of a finished demo`, {
     hint: 'Choose another folder, or remove it: a demo whose start was cut off cannot go on.',
   });
+}
+
+function noSuchPlace(place: string): ParleyError {
+  return new ParleyError('usage', `there is no '${place}'`, { hint: 'scripts/demo --help shows the options.' });
 }
 
 /** Two demos on one folder would take each other's peers for their own. */

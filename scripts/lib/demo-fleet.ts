@@ -125,15 +125,16 @@ async function enrol(init: DemoFleetInit, fleet: DemoFleet, peer: FleetRecord['p
   const { name, site, roles } = peer;
   const invite: Command = { name: 'invite', peer: name, site, roles: [...roles], expiresInMs: 3_600_000 };
   const view = (await ask(fleet.sockets(), invite, init.signal)) as { token: string };
-  await peerCommand(init, peer, ['join', view.token]);
+  await peerCommand(init, peer, ['join', '-'], view.token);
   await fleet.startPeers([name], init.signal);
 }
 
-/** Runs `init` or `join` of a new peer with the configuration of a demo. */
+/** Runs `init` or `join` of a new peer with the configuration of a demo; a token is handed in where no `ps` shows it. */
 async function peerCommand(
   init: DemoFleetInit,
   peer: FleetRecord['peers'][number],
   words: readonly string[],
+  input = '',
 ): Promise<void> {
   const stateFolder = path.join(init.folder, peer.name);
   const result = await init.runner.run({
@@ -147,6 +148,7 @@ async function peerCommand(
       ...(init.substituters?.trustedPublicKeys ?? []).flatMap((key) => ['--trusted-public-key', key]),
       ...(init.logLevel === undefined ? [] : ['--log-level', init.logLevel]),
     ],
+    input: new TextEncoder().encode(input),
     signal: init.signal,
     timeoutMs: startMsMax,
   });

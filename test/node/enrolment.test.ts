@@ -5,7 +5,7 @@ import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { enrol, foundFleet, loadMembership } from '../../node/enrolment.ts';
+import { enrol, foundFleet, loadMembership, readToken } from '../../node/enrolment.ts';
 import { readGenesis } from '../../node/ledger/index.ts';
 import { check } from '../../protocols/codec.ts';
 import { configSchema } from '../../protocols/config.ts';
@@ -65,4 +65,19 @@ test('foundFleet() refuses names that cannot be hosts', async (context) => {
   for (const name of ['', 'a b', '-x', 'constructor', 'x'.repeat(80)]) {
     await assert.rejects(found(stateFolder, name), { code: 'malformed' }, name);
   }
+});
+
+test('readToken() takes the first line, and stops at too much', async () => {
+  const from = async function* (...chunks: string[]) {
+    yield* chunks;
+  };
+  assert.equal(await readToken(from('\n  par', 'ley1:abc\nmore', 'never read')), 'parley1:abc');
+  assert.equal(await readToken(from('parley1:abc')), 'parley1:abc');
+  assert.equal(await readToken(from()), '');
+  let asked = 0;
+  const endless = async function* () {
+    for (; asked < 1_000; asked += 1) yield 'x'.repeat(1_000);
+  };
+  assert.ok((await readToken(endless())).length < 100_000);
+  assert.ok(asked < 100);
 });
