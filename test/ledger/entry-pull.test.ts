@@ -26,7 +26,7 @@ test('createLedger() follows a voter and hears of a new entry at once', async (t
   const startMs = performance.now();
   await fleet.fill(1);
   await caughtUp(web1, n1);
-  assert.ok(performance.now() - startMs < 2_000);
+  assert.ok(performance.now() - startMs < 4_000);
 });
 
 test('createLedger() follows another voter when one dies', async (t) => {

@@ -74,7 +74,7 @@ test('createMesh() finds a restarted peer again on the same port', async (t) => 
   const again = newPeer(t, { identity: b.identity, members: b.members, listen: [`/ip4/127.0.0.1/tcp/${port}`] });
   await again.mesh.start();
   await Promise.all([connection(a.mesh, b.mesh.self, true), connection(again.mesh, a.mesh.self, true)]);
-  assert.ok(performance.now() - startedAtMs < 2_000, `${performance.now() - startedAtMs} ms`);
+  assert.ok(performance.now() - startedAtMs < 5_000, `${performance.now() - startedAtMs} ms`);
 });
 
 test('createMesh() learns the new address of a peer from the peer itself', async (t) => {
