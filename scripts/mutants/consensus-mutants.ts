@@ -7,6 +7,7 @@ const core = 'node/consensus';
 const tests = 'test/consensus';
 const random = `${tests}/simulation.test.ts`;
 const scripted = `${tests}/core.test.ts`;
+const lockstep = `${tests}/differential.slow.test.ts`;
 const paperElections = `${tests}/paper-elections.test.ts`;
 const paperReplication = `${tests}/paper-replication.test.ts`;
 const traps = `${tests}/traps.test.ts`;
@@ -106,6 +107,13 @@ export const consensusMutants: readonly Mutant[] = [
     text: '(raft.vote === nobody && raft.leader === nobody)',
     replacement: 'raft.leader === nobody',
     tests: [scripted, paperElections],
+  },
+  {
+    name: 'grants a vote and does not wait for what comes of it',
+    file: `${core}/election-core.ts`,
+    text: 'raft.electionElapsed = 0;\n    raft.vote = message.from;',
+    replacement: 'raft.vote = message.from;',
+    tests: [lockstep],
   },
   {
     name: 'votes for a candidate whose log is behind',
