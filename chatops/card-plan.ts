@@ -45,7 +45,8 @@ function hostRows(plan: PlanView, closures: ReadonlyMap<string, PlannedClosureVi
   if (plan.hosts.length === 0) return ['  No host changes.'];
   const rows: Cell[][] = plan.hosts.map(({ host, before, closure }) => {
     const planned = closures.get(closure);
-    const size = planned === undefined ? '-' : `${planned.pathCount} paths, ${bytesText(planned.narBytes)}`;
+    const size =
+      planned === undefined ? '-' : `${countText(planned.pathCount, 'path')}, ${bytesText(planned.narBytes)}`;
     return [
       { text: host, tone: 'strong' },
       { text: before === null ? 'unknown' : shortPath(before) },

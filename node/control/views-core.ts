@@ -78,7 +78,7 @@ function peerView(member: Member, state: LedgerState, facts: ViewFacts): PeerVie
     alarmed: device?.alarm !== undefined,
     lastSeenMs,
     ledgerIndex: beat?.ledgerIndex ?? null,
-    activity: online ? activityText(beat) : null,
+    activity: online && !hasEnded(beat, order) ? activityText(beat) : null,
     bytesBySite: beat?.traffic ?? {},
   };
 }
@@ -109,6 +109,11 @@ function offlineReason(task: Task, state: LedgerState, facts: ViewFacts): Reason
   const lastSeenMs = presence?.lastSeenMs ?? state.devices[task.host]?.reportedAtMs ?? null;
   const since = lastSeenMs === null ? 'not seen yet' : `offline since ${new Date(lastSeenMs).toISOString()}`;
   return { kind: 'device', text: `${task.host}: ${since}; gets the current target when it returns` };
+}
+
+/** The report of an order's end may come before the next beat: what the last one said the device does is over by then. */
+function hasEnded(beat: Beat | null, order: Order | undefined): boolean {
+  return order !== undefined && order.outcome !== null && beat?.activity?.order === order.number;
 }
 
 function activityText(beat: Beat | null): string | null {

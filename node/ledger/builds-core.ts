@@ -7,6 +7,7 @@ import { addHostNotice } from './notices-core.ts';
 import {
   childrenOf,
   deviceMember,
+  firstLine,
   type Handler,
   listNames,
   membersByName,
@@ -101,7 +102,7 @@ export const buildFailed: Handler<'build-failed'> = (state, body) => {
   const why = reason('error', body.reason);
   const failed = putTasks(state, ended(state, child, 'failed', why));
   if (!task.keepGoing) {
-    const text = `build for ${listNames(child.hosts)} failed: ${body.reason}`;
+    const text = `build for ${listNames(child.hosts)} failed: ${firstLine(body.reason)}`;
     return { state: endTask(failed, task, 'failed', reason('error', text)), task: child.id };
   }
   const next = task.type === 'build' ? failed : failHosts(failed, task, child.hosts, `build failed: ${body.reason}`);

@@ -3,7 +3,7 @@
 import type { LedgerState, Notice, Task } from '../../protocols/ledger-state.ts';
 import { noticesKeptMax } from '../../protocols/ledger-state.ts';
 import type { Outcome } from '../../protocols/outcome.ts';
-import { cutText, type Handler, listNames, refusal } from './state-core.ts';
+import { cutText, firstLine, type Handler, listNames, refusal } from './state-core.ts';
 
 /** Places that one notice can be delivered to: the chat adapters and the console. */
 const sinksMax = 8;
@@ -30,7 +30,12 @@ function withoutOldest(notices: readonly Notice[]): Notice[] {
 export function addHostNotice(state: LedgerState, task: Task, host: string, outcome: Outcome, text: string | null) {
   const before = state.notices.filter((notice) => notice.task === task.id && notice.level === 'failure').length;
   if (before >= failureNoticesPerTaskMax) return state;
-  return addNotice(state, 'failure', task.id, `${host} ${describeOutcome(outcome)}${text ? `: ${text}` : ''}`);
+  return addNotice(
+    state,
+    'failure',
+    task.id,
+    `${host} ${describeOutcome(outcome)}${text ? `: ${firstLine(text)}` : ''}`,
+  );
 }
 
 const outcomeWords: Record<Outcome, string> = {
@@ -72,7 +77,7 @@ export function addEndNotice(state: LedgerState, task: Task): LedgerState {
     return addNotice(state, 'info', task.id, text);
   }
   const calm: readonly Outcome[] = ['succeeded', 'refused', 'cancelled', 'superseded'];
-  const reason = task.reason === null ? '' : `: ${task.reason.text}`;
+  const reason = task.reason === null ? '' : `: ${firstLine(task.reason.text)}`;
   const text = `${describeTask(task)} ${describeOutcome(task.outcome)}${reason}`;
   return addNotice(state, calm.includes(task.outcome) ? 'info' : 'failure', task.id, text);
 }

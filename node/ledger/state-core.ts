@@ -30,8 +30,21 @@ export function refusal(code: string, message: string, hint?: string, retryable 
   return new ParleyError(code, cutText(message), hint === undefined ? { retryable } : { hint, retryable });
 }
 
+/** Of a reason in a notice or in its parent's reason: long enough for a store path and what happened to it. */
+const firstLineCharactersMax = 300;
+
 export function cutText(text: string): string {
   return text.length <= textCharactersMax ? text : `${text.slice(0, textCharactersMax - 1)}…`;
+}
+
+/** The first line of a reason for texts that name several or have little room, cut at a word; its task keeps all of it. */
+export function firstLine(text: string): string {
+  const [line = ''] = text.trimStart().split('\n', 1);
+  const whole = line.trimEnd().replace(/:$/, '');
+  if (whole.length <= firstLineCharactersMax) return whole;
+  const start = whole.slice(0, firstLineCharactersMax - 1);
+  const blank = start.lastIndexOf(' ');
+  return `${blank > firstLineCharactersMax / 2 ? start.slice(0, blank) : start}…`;
 }
 
 /** Names for people: the first ten, and how many more there are. */

@@ -3,6 +3,7 @@
 import { isOpen } from '../../protocols/ledger-rules.ts';
 import type { LedgerState, Task } from '../../protocols/ledger-state.ts';
 import type { Outcome } from '../../protocols/outcome.ts';
+import { describeOutcome } from './notices-core.ts';
 import {
   type Change,
   childrenOf,
@@ -109,10 +110,15 @@ export const taskRetried: Handler<'task-retried'> = (state, body) => {
     );
   }
   if (isOpen(task)) throw refusal('task-running', `cannot retry '${task.id}': it has not ended yet`);
-  if (task.type === 'commit')
-    throw refusal('not-retriable', `cannot retry '${task.id}'`, 'Commit again: the draft is still there.');
   if (task.outcome === null || !retriable.includes(task.outcome)) {
-    throw refusal('nothing-to-retry', `nothing to retry in '${task.id}': it ended as ${task.outcome}`);
+    throw refusal(
+      'nothing-to-retry',
+      `nothing to retry in '${task.id}': it ${task.outcome === null ? 'ended' : describeOutcome(task.outcome)}`,
+    );
+  }
+  if (task.type === 'commit') {
+    const hint = 'Commit again: the draft is still there.';
+    throw refusal('not-retriable', `cannot retry '${task.id}': a commit is made once`, hint);
   }
   if (task.type === 'deploy' && task.revision !== state.head) {
     const text = `cannot retry '${task.id}': it deploys ${task.revision}, and the project is at ${state.head}`;

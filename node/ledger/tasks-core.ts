@@ -17,6 +17,7 @@ import {
   childrenOf,
   cutText,
   type EntryMeta,
+  firstLine,
   listNames,
   newTask,
   putTasks,
@@ -138,7 +139,7 @@ function describeAborted(parent: Task, parts: readonly Task[]): Reason {
 function describeParts(parts: readonly Task[]): string {
   const shown = parts.slice(0, 5).map((part) => {
     const text = `${partNames([part])} ${part.outcome === null ? 'runs' : describeOutcome(part.outcome)}`;
-    return part.reason === null ? text : `${text}: ${part.reason.text.slice(0, 300)}`;
+    return part.reason === null ? text : `${text}: ${firstLine(part.reason.text)}`;
   });
   if (parts.length > 5) shown.push(`and ${listNames(parts.slice(5).map((part) => partNames([part])))}`);
   return shown.join('; ');

@@ -10,6 +10,19 @@ import { buildState, buildTask, hash, memberOf, peerId, revision, storePath } fr
 
 const members = [memberOf('hub', ['voter']), memberOf('web1', ['member']), memberOf('web2', ['member'])];
 
+const quietBeat = {
+  version: 1 as const,
+  atMs: 1,
+  release: '0',
+  incarnation: 1,
+  journalSequence: 0,
+  ledgerIndex: 1,
+  running: null,
+  booted: null,
+  activity: null,
+  traffic: {},
+};
+
 function factsFor(online: readonly string[], fields: Partial<ViewFacts> = {}): ViewFacts {
   const peers = new Set(online.map(peerId));
   return {
@@ -75,6 +88,18 @@ test('statusView() shows the target of a host, and none where its order was canc
   assert.equal(desired({ cancelled: true, outcome: 'succeeded' }), storePath('new'));
 });
 
+test('statusView() shows no activity of an order that has ended', () => {
+  const activity = { order: 7, state: 'undoing', text: 'going back', bytesDone: 0, bytesTotal: 0 };
+  const presence = () => ({ online: true, lastSeenMs: 1, beat: { ...quietBeat, activity } });
+  const shown = (order: Partial<Order>) => {
+    const state = { ...buildState({ members }), orders: { web1: orderFor('web1', order) } };
+    return statusView(state, factsFor(['hub'], { presence })).peers.find(({ name }) => name === 'web1')?.activity;
+  };
+  assert.equal(shown({}), 'undoing: going back');
+  assert.equal(shown({ outcome: 'rolled-back' }), null);
+  assert.equal(shown({ number: 6, outcome: 'rolled-back' }), 'undoing: going back');
+});
+
 test('standingOf() goes on while a device that is there has work to do', () => {
   const state = switching('succeeded', 'open');
   const running = standing(state, factsFor(['hub', 'web1', 'web2']));
@@ -101,18 +126,7 @@ test('standingOf() names what a job waits for', () => {
 test('taskView() shows bytes while a device fetches, and the parts of its parent', () => {
   const state = switching('succeeded', 'open');
   const activity = { order: 7, state: 'checked', text: 'fetching the closure', bytesDone: 5, bytesTotal: 20 };
-  const beat = {
-    version: 1 as const,
-    atMs: 1,
-    release: '0',
-    incarnation: 1,
-    journalSequence: 0,
-    ledgerIndex: 1,
-    running: null,
-    booted: null,
-    activity,
-    traffic: {},
-  };
+  const beat = { ...quietBeat, activity };
   const facts = factsFor(['hub', 'web2'], { presence: () => ({ online: true, lastSeenMs: 1, beat }) });
   const view = (id: string) => {
     const task = state.tasks[id];

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { firstLine } from '../../node/ledger/state-core.ts';
 import { approversOf, mayApprove } from '../../protocols/ledger-rules.ts';
 import {
   adoptPolicy,
@@ -154,6 +155,34 @@ test('applyEntry() ends a deploy at its first failed host without keepGoing', ()
   assert.equal(taskOf(script, task).outcome, 'failed');
   assert.match(taskOf(script, task).reason?.text ?? '', /web1 failed to evaluate: undefined variable/);
   assert.equal(lastNotice(script)?.level, 'failure');
+});
+
+test('applyEntry() tells the first line of a long reason; the task that failed keeps all of it', () => {
+  const script = fleetOf('web1', 'web2');
+  const hosts = ['web1', 'web2'];
+  const task = script.accept('deploy-requested', {
+    revision: revision('one'),
+    selector: '@all',
+    hosts,
+    keepGoing: false,
+  });
+  const builder = peerIdOf('n1');
+  script.accept('evaluation-finished', { task, attempt: 1, evaluation: hash('e'), builder });
+  const drvPath = `${storePath('web1')}.drv`;
+  const reason = `building '${drvPath}' failed:\nstep 1 of 4: done\nstep 2`;
+  const child = script.accept('build-started', { task, attempt: 1, drvPath, hosts: ['web1'], builder });
+  script.accept('build-failed', { task, attempt: 1, drvPath, reason });
+  assert.equal(taskOf(script, child).reason?.text, reason);
+  assert.equal(taskOf(script, task).reason?.text, `build for web1 failed: building '${drvPath}' failed`);
+  assert.doesNotMatch(script.state().notices.at(-1)?.text ?? '', /step|\n/);
+});
+
+test('firstLine() cuts a long line at a word', () => {
+  assert.equal(firstLine('short: and whole\nmore'), 'short: and whole');
+  const cut = firstLine('word '.repeat(100));
+  assert.match(cut, /word…$/);
+  assert.ok(cut.length <= 300);
+  assert.equal(firstLine('x'.repeat(400)).length, 300);
 });
 
 test('applyEntry() lets hosts fail alone with keepGoing and counts them in the outcome', () => {

@@ -81,7 +81,12 @@ test('applyEntry() runs one commit at a time and leaves the draft alone meanwhil
   script.accept('task-finished', { task, attempt: 1, outcome: 'failed', reason: 'git broke' });
   assert.equal(script.state().draft?.hash, draft);
   script.refuse('not-retriable', 'task-retried', { task });
-  script.accept('commit-intended', { draft, message: 'again' });
+  const again = script.accept('commit-intended', { draft, message: 'again' });
+  script.accept('commit-recorded', { task: again, revision: revision('one') }, { actor: 'controller' });
+  assert.match(
+    script.refuse('nothing-to-retry', 'task-retried', { task: again }),
+    /nothing to retry in 't2': it succeeded/,
+  );
 });
 
 test('applyEntry() refuses to commit nothing', () => {
