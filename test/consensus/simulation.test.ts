@@ -18,6 +18,8 @@ test('groups of nodes never contradict themselves on random schedules', () => {
     acknowledged += result.acknowledged;
     elections += result.elections;
   }
+  // A single schedule may well be too rough for any progress.
+  if (given !== undefined) return;
   assert.ok(acknowledged > seeds * 5, `${acknowledged} proposals were acknowledged`);
   assert.ok(elections > seeds * 2, `${elections} terms had a leader`);
 });
