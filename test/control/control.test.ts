@@ -253,6 +253,35 @@ test('createControl() says once of each peer that its log cannot be read', async
   assert.deepEqual(notes, ['what v2 logged cannot be read: it is gone']);
 });
 
+test('createControl() calls a peer offline only where a voter was asked for the log', async (t) => {
+  const rig = await startRig(t, { times: 100 });
+  await commitFirst(rig);
+  endOf(await rig.ask('hub', deployAll, { speakAs: 'dan' }));
+  rig.fleet.setOnline('v2', false);
+  const notesAt = async (peer: string): Promise<string[]> => {
+    const events = await rig.ask(peer, { name: 'logs', task: 't2', follow: false }, { speakAs: 'dan' });
+    const lines = events.flatMap((event) => (event.kind === 'log' ? [event.line.text] : []));
+    const notes = lines.filter((text) => text.includes('v2'));
+    // A lost connection has a grace in which the peer still counts as there.
+    return notes.length > 0 ? notes : notesAt(peer);
+  };
+  assert.deepEqual(await notesAt('v3'), ['what v2 logged cannot be read: it is offline']);
+  const elsewhere = await notesAt('web1');
+  assert.match(
+    elsewhere.join(),
+    /^what v2 logged cannot be read: this peer has no connection to it; .* hub or v2 or v3$/,
+  );
+});
+
+test('createControl() says at the end of a deploy that there was nothing to commit', async (t) => {
+  const rig = await startRig(t);
+  await commitFirst(rig);
+  const { text } = endOf(await rig.ask('hub', { ...deployAll, commitMessage: 'again' }, { speakAs: 'dan' }));
+  const head = rig.fleet.state().head?.slice(0, 8);
+  assert.ok(head && text.startsWith(`there was nothing to commit, this is the head ${head}: `), text);
+  assert.equal(rig.fleet.entriesOf('commit-intended').length, 1);
+});
+
 test('createControl() follows notices until it is told to stop', async (t) => {
   const rig = await startRig(t);
   const stop = new AbortController();

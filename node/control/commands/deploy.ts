@@ -52,7 +52,7 @@ export async function* deploy(context: CommandContext, command: Of<'deploy'>): C
     yield* followOrLeave(context, earlier.task);
     return;
   }
-  if (command.commitMessage !== null) yield* commitFirst(context, command.commitMessage);
+  const isCommitted = command.commitMessage === null || (yield* commitFirst(context, command.commitMessage));
   const revision = headOf(stateOf(context));
   const described = yield* describe(context, revision);
   const state = stateOf(context);
@@ -67,7 +67,16 @@ export async function* deploy(context: CommandContext, command: Of<'deploy'>): C
   }
   const { selector, keepGoing } = command;
   const body = { revision, selector, hosts: selection.hosts, keepGoing };
-  yield* followOrLeave(context, await submit(context, { kind: 'deploy-requested', body }));
+  const started = await submit(context, { kind: 'deploy-requested', body });
+  for await (const event of followOrLeave(context, started)) {
+    const isMute = isCommitted || event.kind !== 'end';
+    yield isMute ? event : { ...event, text: nothingCommitted(revision, event.text) };
+  }
+}
+
+/** The end of a deploy that was to commit first: progress lines are gone by then. */
+function nothingCommitted(revision: string, text: string): string {
+  return `there was nothing to commit, this is the head ${revision.slice(0, 8)}: ${text}`.slice(0, 2_000);
 }
 
 export async function* decide(context: CommandContext, command: Of<'approve' | 'reject'>): CommandEvents {
@@ -102,15 +111,18 @@ export async function* retry(context: CommandContext, command: Of<'retry'>): Com
   yield* followOrLeave(context, command.task);
 }
 
-async function* commitFirst(context: CommandContext, message: string): AsyncGenerator<CommandEvent> {
+/** @returns whether there was something to commit. */
+async function* commitFirst(context: CommandContext, message: string): AsyncGenerator<CommandEvent, boolean> {
   const id = `${context.request.id.slice(0, 128 - commitIdSuffix.length)}${commitIdSuffix}`;
-  if (stateOf(context).draft === null && earlierTask(context, id) === undefined) {
+  const files = stateOf(context).draft?.fileCount ?? 0;
+  if (files === 0 && earlierTask(context, id) === undefined) {
     yield { kind: 'progress', text: 'nothing to commit: the newest commit is deployed' };
-    return;
+    return false;
   }
   yield { kind: 'progress', text: 'committing the draft' };
   const task = await submitCommit(context, message, id);
   if (task !== null) await committed(context, task);
+  return true;
 }
 
 /** The commit's hosts and tags. Without a builder the policy in force has to do; the deploy then waits for one. */

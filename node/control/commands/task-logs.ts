@@ -91,7 +91,7 @@ function peersOf(task: Task, state: LedgerState): string[] {
 
 /** Reads one source after another; of a peer that cannot be asked it says so once. */
 function readerOf(context: LogContext, follow: boolean, signal: AbortSignal) {
-  const { journal, ledger, clock, mesh } = context.components;
+  const { journal, ledger, clock } = context.components;
   const told = new Set<string>();
 
   function* noteOnce({ peer, task }: Source, why: string): Generator<LogLine> {
@@ -104,11 +104,30 @@ function readerOf(context: LogContext, follow: boolean, signal: AbortSignal) {
 
   return async function* readSource(source: Source): AsyncGenerator<LogLine> {
     const { peer, task } = source;
-    if (peer !== mesh.self && !context.isOnline(peer)) return yield* noteOnce(source, 'it is offline');
+    if (!canAsk(context, peer)) return yield* noteOnce(source, whyNot(context));
     try {
       yield* journal.readLogs({ peer, task, follow, signal });
     } catch (error) {
       if (!signal.aborted) yield* noteOnce(source, (error as Error).message);
     }
   };
+}
+
+/** A voter knows by beats who is there and works; any other peer gets none and knows of its own connections alone. */
+function canAsk(context: LogContext, peer: string): boolean {
+  const { mesh, ledger } = context.components;
+  if (peer === mesh.self || context.isOnline(peer)) return true;
+  return !isVoter(ledger.state(), mesh.self) && mesh.connectedPeers().some((connected) => connected.peer === peer);
+}
+
+function whyNot({ components: { mesh, ledger } }: LogContext): string {
+  const state = ledger.state();
+  if (isVoter(state, mesh.self)) return 'it is offline';
+  const voters = Object.values(state.members).filter(({ peer }) => isVoter(state, peer));
+  const names = voters.map(({ name }) => name).sort();
+  return `this peer has no connection to it; a voter knows more, ask on ${names.slice(0, 5).join(' or ')}`;
+}
+
+function isVoter({ members }: LedgerState, peer: string): boolean {
+  return members[peer]?.roles.includes('voter') === true;
 }
