@@ -1,7 +1,7 @@
 // Owns the grammar: a line of text, or a program's words, into one command of protocols/control.ts. Pure. The table in
 // commands.ts says which commands there are; every front end that takes text comes through here.
 
-import { check } from '../protocols/codec.ts';
+import { check, problemOf } from '../protocols/codec.ts';
 import { type Command, commandSchema } from '../protocols/control.ts';
 import { ParleyError } from '../protocols/errors.ts';
 import { type CommandSpec, commandNames, findSpec, type GivenWords, type OptionSpec, usageOf } from './commands.ts';
@@ -86,12 +86,17 @@ export function parseWords(words: readonly string[]): ParsedLine {
 }
 
 function checked(spec: CommandSpec, command: unknown): Command {
-  try {
-    return check(commandSchema, command, `'${spec.name}'`);
-  } catch (cause) {
-    throw usageError((cause as Error).message, usageHint(spec), cause);
-  }
+  const problem = problemOf(commandSchema, command);
+  if (problem === undefined) return check(commandSchema, command);
+  const field = (problem.path ?? 'command').replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
+  throw usageError(
+    `'${spec.name}' cannot take this ${fieldWords[field] ?? field}: ${problem.message}`,
+    usageHint(spec),
+  );
 }
+
+/** Fields that people know by another name. */
+const fieldWords: Readonly<Record<string, string>> = { limit: 'count', 'expires in ms': 'expiry' };
 
 function unknownCommand(name: string): ParleyError {
   const nearest = nearestNames(name, [...commandNames, 'help']);
@@ -181,6 +186,6 @@ function usageHint(spec: CommandSpec): string {
   return `Usage: ${usageOf(spec)}`;
 }
 
-function usageError(message: string, hint?: string, cause?: unknown): ParleyError {
-  return new ParleyError('usage', message, { ...(hint === undefined ? {} : { hint }), cause });
+function usageError(message: string, hint?: string): ParleyError {
+  return new ParleyError('usage', message, hint === undefined ? {} : { hint });
 }

@@ -40,6 +40,15 @@ export function check<T>(schema: Schema<T>, value: unknown, what = 'value'): T {
   throw new ParleyError('malformed', `${what} does not fit its schema${path ? ` at '${path}'` : ''}: ${issue.message}`);
 }
 
+/** What `check` would complain about first, for texts that people read: the field's dotted path and what is wrong with it. */
+export function problemOf(
+  schema: Schema<unknown>,
+  value: unknown,
+): { readonly path: string | null; readonly message: string } | undefined {
+  const result = v.safeParse(schema, value, { abortEarly: true });
+  return result.success ? undefined : { path: v.getDotPath(result.issues[0]), message: result.issues[0].message };
+}
+
 /** SHA-256 of bytes as 64 lower-case hex digits, the form of every hash in records. */
 export function sha256Hex(bytes: Uint8Array | string): string {
   return createHash('sha256').update(bytes).digest('hex');

@@ -3,6 +3,7 @@
 
 import * as v from 'valibot';
 import { entryBodySchemas } from './ledger-entries.ts';
+import { textCharactersMax } from './limits.ts';
 import { outcomeSchema } from './outcome.ts';
 import {
   actorSchema,
@@ -27,7 +28,15 @@ export const commandBytesMax = 64 * 1024;
 /** One event: the detail of a deploy over membersMax hosts with its plan stays below it. */
 export const controlEventBytesMax = 32 * 1024 * 1024;
 
-const selectorSchema = v.pipe(v.string(), v.minLength(1), v.maxLength(1_024));
+const selectorSchema = v.pipe(
+  v.string(),
+  v.minLength(1, 'it is empty'),
+  v.maxLength(1_024, 'it is longer than 1024 characters'),
+);
+const messageSchema = v.pipe(
+  v.string(),
+  v.maxLength(textCharactersMax, `it is longer than ${textCharactersMax} characters`),
+);
 /** `t12`, or the unique beginning of a plan hash is not accepted: people name tasks. */
 const command = <N extends string, E extends v.ObjectEntries>(name: N, entries: E) =>
   v.object({ name: v.literal(name), ...entries });
@@ -38,14 +47,14 @@ export const commandSchema = v.variant('name', [
   command('whoami', {}),
   command('diff', {}),
   command('discard', {}),
-  command('commit', { message: v.nullable(textSchema) }),
+  command('commit', { message: v.nullable(messageSchema) }),
   command('update', { inputs: v.pipe(v.array(v.pipe(v.string(), v.maxLength(128))), v.maxLength(64)) }),
   command('build', { selector: selectorSchema }),
   /** `commit: message` first commits the draft; without it a draft that is not committed is named in the answer and left alone. */
-  command('deploy', { selector: selectorSchema, keepGoing: v.boolean(), commitMessage: v.nullable(textSchema) }),
+  command('deploy', { selector: selectorSchema, keepGoing: v.boolean(), commitMessage: v.nullable(messageSchema) }),
   /** `plan` is what the person looked at, where the front end knows it (a button); a stale one is refused. */
   command('approve', { task: taskIdSchema, plan: v.nullable(hashSchema) }),
-  command('reject', { task: taskIdSchema, plan: v.nullable(hashSchema), reason: v.nullable(textSchema) }),
+  command('reject', { task: taskIdSchema, plan: v.nullable(hashSchema), reason: v.nullable(messageSchema) }),
   command('abort', { task: taskIdSchema }),
   command('retry', { task: taskIdSchema }),
   command('rollback', { host: nameSchema }),
@@ -54,7 +63,9 @@ export const commandSchema = v.variant('name', [
   /** Follows a task until it ends or waits for a person. */
   command('watch', { task: taskIdSchema }),
   command('logs', { task: taskIdSchema, follow: v.boolean() }),
-  command('history', { limit: v.pipe(countSchema, v.maxValue(1_000)) }),
+  command('history', {
+    limit: v.pipe(countSchema, v.minValue(1, 'it must be at least 1'), v.maxValue(1_000, 'it must be at most 1000')),
+  }),
   command('notices', { after: countSchema, follow: v.boolean() }),
   command('invite', {
     peer: nameSchema,

@@ -77,6 +77,17 @@ test('parseLine() says what is wrong and how it is written', () => {
   refused('deploy @all --keepgoing', /no option '--keepgoing'/, /--keep-going/);
   refused('deploy @all --commit', /'--commit' needs MESSAGE/, /Usage/);
   refused('deploy @all --keep-going=yes', /takes no value/, /Usage/);
+  refused(
+    `deploy ${'x'.repeat(2_000)}`,
+    /^'deploy' cannot take this selector: it is longer than 1024 characters$/,
+    /Usage/,
+  );
+  refused(
+    `deploy @all --commit ${'x'.repeat(3_000)}`,
+    /this commit message: it is longer than 2000 characters$/,
+    /Usage/,
+  );
+  refused('history 0', /^'history' cannot take this count: it must be at least 1$/, /Usage: history/);
   refused('task 3', /expected a task id/, /Usage: task TASK/);
   refused('invite till', /needs --site/, /Usage: invite/);
   refused('invite till --site shop --roles king', /roles/, /Usage: invite/);
