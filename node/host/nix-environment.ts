@@ -27,6 +27,8 @@ export function storeArguments(settings: NixSettings): string[] {
 export function nixEnvironment(settings: NixSettings): Record<string, string> {
   const shared = {
     HOME: homeOf(settings),
+    // A build that is ended at once leaves its folder: not in a place that others use.
+    TMPDIR: temporaryFolderOf(settings),
     XDG_CACHE_HOME: settings.cacheHome,
     USER: 'parley',
     GIT_TERMINAL_PROMPT: '0',
@@ -45,7 +47,12 @@ export function nixEnvironment(settings: NixSettings): Record<string, string> {
 /** Creates the folders that the environment names. */
 export async function prepareFolders(settings: NixSettings): Promise<void> {
   await mkdir(homeOf(settings), { recursive: true, mode: 0o700 });
+  await mkdir(temporaryFolderOf(settings), { recursive: true, mode: 0o700 });
   if (settings.store !== undefined) await mkdir(settings.store, { recursive: true });
+}
+
+function temporaryFolderOf(settings: NixSettings): string {
+  return path.join(settings.cacheHome, 'tmp');
 }
 
 function homeOf(settings: NixSettings): string {
