@@ -146,14 +146,14 @@ test('runParsed() hands over who speaks, and the work folder only with commands 
   const peer = await startFakePeer(t, answering(endEvent()));
   const context = runContextOf(attachTo([peer.socket]), collectOutput(), {
     speakAs: 'bob',
-    workFolder: '/work/folder',
+    workFolder: '/srv/project',
   });
   await runParsed(parsed('commit now'), context);
   await runParsed(parsed('approve t3'), context);
   assert.deepEqual(
     peer.requests.map(({ speakAs, workFolder }) => [speakAs, workFolder]),
     [
-      ['bob', '/work/folder'],
+      ['bob', '/srv/project'],
       ['bob', undefined],
     ],
   );
