@@ -12,7 +12,7 @@ import type { LoadedConfig } from './config.ts';
 import { bootstrapLog, createConsensus } from './consensus/index.ts';
 import { createControl } from './control/index.ts';
 import { createDevice } from './device/index.ts';
-import { builderKeyFileOf, identityFileOf, loadMembership, nixSystem } from './enrolment.ts';
+import { builderKeyFileOf, identityFileOf, loadMembership, nixSystem, voterKeyFileOf } from './enrolment.ts';
 import {
   createContainedMachine,
   createLogger,
@@ -26,7 +26,7 @@ import { createJournal } from './journal/index.ts';
 import { createLedger, readGenesis } from './ledger/index.ts';
 import { createMesh, createToken, type Identity, loadIdentity, serveJoins, verifySignature } from './mesh/index.ts';
 import { createProject } from './project/index.ts';
-import { createBlobStore, lockStateFolder, openStore } from './store/index.ts';
+import { createBlobStore, createWitnessFile, lockStateFolder, openStore } from './store/index.ts';
 import { leadershipOf, unknownLeadership, votersOf } from './wiring/leadership.ts';
 import { createManifests } from './wiring/manifests.ts';
 import { createProjectFollower } from './wiring/project-follower.ts';
@@ -104,8 +104,16 @@ async function createMeshParts({ config, membership, identity, logger, at }: Bas
   });
   const shared = { mesh, ledger, blobs };
   if (!votes)
-    return { ...shared, consensus: null, leadership: unknownLeadership, parts: [ledger, mesh], stores: [ledgerStore] };
+    return {
+      ...shared,
+      consensus: null,
+      voterKey: null,
+      leadership: unknownLeadership,
+      parts: [ledger, mesh],
+      stores: [ledgerStore],
+    };
 
+  const voterKey = await loadIdentity(voterKeyFileOf(at()));
   const store = await openStore(at('consensus'));
   const { chainHash, state } = readGenesis(genesis);
   const configuration = {
@@ -115,10 +123,12 @@ async function createMeshParts({ config, membership, identity, logger, at }: Bas
     learnersNext: [],
     autoLeave: false,
   };
-  await bootstrapLog(store, { index: state.index, term: state.term, chainHash, configuration });
+  const witness = createWitnessFile(at('consensus.witness'));
+  await bootstrapLog({ store, witness }, { index: state.index, term: state.term, chainHash, configuration });
   const members = ledger.raftMembers();
   const consensus = createConsensus({ raftId: membership.raftId })({
     store,
+    witness,
     mesh,
     clock,
     logger,
@@ -133,7 +143,8 @@ async function createMeshParts({ config, membership, identity, logger, at }: Bas
     state: ledger.state,
     onApplied: ledger.onApplied,
   });
-  return { ...shared, consensus, leadership, parts: [ledger, mesh, consensus], stores: [ledgerStore, store] };
+  const parts = [ledger, mesh, consensus];
+  return { ...shared, consensus, voterKey, leadership, parts, stores: [ledgerStore, store, witness] };
 }
 
 type DeviceParts = Awaited<ReturnType<typeof createDeviceParts>>;
@@ -277,7 +288,7 @@ async function createProjectParts(
 /** What people and other peers ask of this peer. */
 function createControlParts(
   { config, membership, logger, at }: Basis,
-  { mesh, ledger, blobs, consensus, leadership }: MeshParts,
+  { mesh, ledger, blobs, consensus, voterKey, leadership }: MeshParts,
   { journal, closures, keepTwice, device }: DeviceParts,
   { project, builderAt, builderKey }: ProjectParts,
 ): Startable {
@@ -290,7 +301,7 @@ function createControlParts(
     mesh,
     ledger,
     leadership,
-    voters: consensus && votersOf(consensus),
+    voters: consensus && votersOf(consensus, ledger.state),
     blobs,
     project,
     builderAt,
@@ -317,7 +328,11 @@ function createControlParts(
     async start() {
       await control.start();
       const addresses = [...config.announce, ...mesh.addresses()];
-      control.announce({ peer: mesh.self, addresses, system: nixSystem(), ...(builderKey && { builderKey }) });
+      control.announce({
+        ...{ peer: mesh.self, addresses, system: nixSystem() },
+        ...(builderKey && { builderKey }),
+        ...(voterKey && { voterKey: voterKey.peer }),
+      });
     },
     stop: () => control.stop(),
   };

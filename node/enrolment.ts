@@ -2,7 +2,7 @@
 // the membership last, so that a run that was cut off can simply be run again.
 
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { arch, platform } from 'node:os';
 import { join } from 'node:path';
 import { check, decode, encode } from '../protocols/codec.ts';
@@ -17,6 +17,8 @@ import { createIdentity, type Identity, joinFleet, loadIdentity, parseToken } fr
 import { lockStateFolder } from './store/index.ts';
 
 export const identityFileOf = (stateFolder: string): string => join(stateFolder, 'identity.key');
+/** The key that a voter signs certificates with: made anew for each raft id, gone with the vote. */
+export const voterKeyFileOf = (stateFolder: string): string => join(stateFolder, 'voter.key');
 export const builderKeyFileOf = (stateFolder: string): string => join(stateFolder, 'builder.key');
 const membershipFileOf = (stateFolder: string): string => join(stateFolder, 'membership.cbor');
 
@@ -45,13 +47,13 @@ export async function foundFleet(init: {
 }): Promise<Enrolled> {
   const name = check(nameSchema, init.name, `the name '${init.name}'`);
   const site = check(nameSchema, init.site, `the site '${init.site}'`);
-  return prepare(init.stateFolder, init.config, name, async (identity, builderKey) => {
+  return prepare(init.stateFolder, init.config, name, async ({ identity, builderKey, voterKey }) => {
     const recovery = generateKeyPairSync('ed25519');
     const recoveryKeyFile = join(init.stateFolder, 'recovery.key');
     await writeFile(recoveryKeyFile, recovery.privateKey.export({ type: 'pkcs8', format: 'pem' }), { mode: 0o600 });
     const roles: Membership['roles'] = ['member', 'voter', 'builder'];
     const addresses = dialable(init.config);
-    const founder = { peer: identity.peer, addresses, system: nixSystem(), builderKey, name, site, roles };
+    const founder = { peer: identity.peer, addresses, system: nixSystem(), builderKey, voterKey, name, site, roles };
     const recoveryKey = recovery.publicKey.export({ type: 'spki', format: 'der' }).toString('base64');
     const genesis = createGenesis({ founder, recoveryKey, nonce: randomBytes(16), timeMs: init.nowMs });
     const membership: Membership = {
@@ -89,9 +91,11 @@ export async function enrol(init: {
   readonly signal: AbortSignal;
 }): Promise<Enrolled> {
   const token = parseToken(init.token);
-  return prepare(init.stateFolder, init.config, 'builder', async (identity, builderKey) => {
+  return prepare(init.stateFolder, init.config, 'builder', async ({ identity, builderKey, voterKey }) => {
     const addresses = dialable(init.config);
-    const grant = await joinFleet({ token, identity, addresses, system: nixSystem(), builderKey, signal: init.signal });
+    const { signal } = init;
+    const grant = await joinFleet({ token, identity, addresses, system: nixSystem(), builderKey, voterKey, signal });
+    if (grant.raftId === 0) await rm(voterKeyFileOf(init.stateFolder), { force: true });
     const membership = { version: 1, ...grant } as const;
     await writeMembership(init.stateFolder, membership);
     return { peer: identity.peer, membership };
@@ -122,7 +126,11 @@ async function prepare(
   stateFolder: string,
   config: Config,
   keyName: string,
-  work: (identity: Identity, builderKey: string) => Promise<Enrolled>,
+  work: (keys: {
+    readonly identity: Identity;
+    readonly builderKey: string;
+    readonly voterKey: string;
+  }) => Promise<Enrolled>,
 ): Promise<Enrolled> {
   await mkdir(stateFolder, { recursive: true, mode: 0o700 });
   const lock = await lockStateFolder(stateFolder);
@@ -137,17 +145,22 @@ async function prepare(
         },
       );
     }
-    const identityFile = identityFileOf(stateFolder);
-    const identity = await loadIdentity(identityFile).catch((error: ParleyError) => {
-      if (error.code !== 'identity-missing') throw error;
-      return createIdentity(identityFile);
-    });
-    const { publicKey } = await loadBuilderKey(builderKeyFileOf(stateFolder), keyName);
+    const identity = await openKey(identityFileOf(stateFolder));
+    const { peer: voterKey } = await openKey(voterKeyFileOf(stateFolder));
+    const { publicKey: builderKey } = await loadBuilderKey(builderKeyFileOf(stateFolder), keyName);
     await writeConfig(join(stateFolder, 'config.json'), config);
-    return await work(identity, publicKey);
+    return await work({ identity, builderKey, voterKey });
   } finally {
     await lock.release();
   }
+}
+
+/** The key in a file, made there first where there is none. */
+function openKey(file: string): Promise<Identity> {
+  return loadIdentity(file).catch((error: ParleyError) => {
+    if (error.code !== 'identity-missing') throw error;
+    return createIdentity(file);
+  });
 }
 
 /** Addresses with a fixed port, for others to dial; the mesh tells them the rest when it connects. */

@@ -52,6 +52,15 @@ export interface KeyValueStore {
   close(): Promise<void>;
 }
 
+/** A file of one small record that is replaced in place; a crash leaves the new record or the one before it. */
+export interface RecordFile {
+  /** The newest whole record; undefined when there is none. */
+  read(): Promise<Uint8Array | undefined>;
+  /** Returns once the record, at most 472 bytes, is on the disk. Calls must not overlap. */
+  write(record: Uint8Array): Promise<void>;
+  close(): Promise<void>;
+}
+
 /** Bodies too large for an entry, named by the hex SHA-256 of their bytes, as files. */
 export interface BlobStore {
   /** Writes and syncs; returns the hash. Storing the same bytes twice is free. */

@@ -89,6 +89,19 @@ export const tailRecordSchema = v.object({
 });
 export type TailRecord = v.InferOutput<typeof tailRecordSchema>;
 
+/** Bytes of a witness record; it is some 130. */
+export const witnessBytesMax = 472;
+
+/** What a file outside the database says about the last batch that was acknowledged, or may have been. */
+export const witnessRecordSchema = v.object({
+  version: v.literal(1),
+  batch: positionSchema,
+  term: positionSchema,
+  vote: positionSchema,
+  lastHash: hashSchema,
+});
+export type WitnessRecord = v.InferOutput<typeof witnessRecordSchema>;
+
 /** Where the log starts: everything up to `index` lives in the state machine. */
 export const snapshotMetadataSchema = v.object({
   index: positionSchema,

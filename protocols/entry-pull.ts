@@ -3,7 +3,7 @@
 // a snapshot first. The hash chain ties everything to what the member has.
 
 import * as v from 'valibot';
-import { configurationSchema, positionSchema, raftEntrySchema, snapshotBytesMax } from './consensus-record.ts';
+import { positionSchema, raftEntrySchema, snapshotBytesMax } from './consensus-record.ts';
 import { messageBytesMax } from './limits.ts';
 import { bytesSchema, countSchema, errorRecordSchema, hashSchema } from './primitives.ts';
 
@@ -32,8 +32,6 @@ export type EntryPullRequest = v.InferOutput<typeof entryPullRequestSchema>;
 export const pulledEntrySchema = v.object({
   ...raftEntrySchema.entries,
   chainHash: hashSchema,
-  /** The configuration in force from this entry on; comes with entries of type `configuration`. */
-  configuration: v.optional(configurationSchema),
 });
 export type PulledEntry = v.InferOutput<typeof pulledEntrySchema>;
 

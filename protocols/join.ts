@@ -52,6 +52,8 @@ export const joinRequestSchema = v.object({
   system: systemSchema,
   /** The key that the peer signs with where the invite makes it a builder. */
   builderKey: nixPublicKeySchema,
+  /** The key that the peer signs certificates with where the invite makes it a voter. */
+  voterKey: peerIdSchema,
 });
 export type JoinRequest = v.InferOutput<typeof joinRequestSchema>;
 

@@ -4,6 +4,7 @@
 
 import * as v from 'valibot';
 import { check, decode, encode } from './codec.ts';
+import { generationRecordSchema } from './generation.ts';
 import { entryBytesMax, membersMax } from './limits.ts';
 import { outcomeSchema } from './outcome.ts';
 import { policySchema } from './policy.ts';
@@ -49,6 +50,8 @@ export const memberFactsSchema = v.object({
   system: systemSchema,
   /** Present while the peer has the role builder. */
   builderKey: v.optional(nixPublicKeySchema),
+  /** The key that a voter signs certificates with. A new one makes it a new voter with a raft id of its own; absent leaves it as it is. */
+  voterKey: v.optional(peerIdSchema),
 });
 export type MemberFacts = v.InferOutput<typeof memberFactsSchema>;
 
@@ -59,7 +62,13 @@ export const entryBodySchemas = {
     level: v.literal(1),
     nonce: bytesSchema,
     recoveryKey: v.pipe(v.string(), v.maxLength(128)),
-    founder: v.object({ ...memberFactsSchema.entries, name: nameSchema, site: siteSchema, roles: rolesSchema }),
+    founder: v.object({
+      ...memberFactsSchema.entries,
+      voterKey: peerIdSchema,
+      name: nameSchema,
+      site: siteSchema,
+      roles: rolesSchema,
+    }),
   }),
   'invite-opened': v.object({
     secretHash: hashSchema,
@@ -70,8 +79,20 @@ export const entryBodySchemas = {
   }),
   /** Frozen. */
   'member-joined': v.object({ ...memberFactsSchema.entries, secretHash: hashSchema }),
-  /** A member's own new addresses, system or builder key. Frozen. */
+  /** A member's own new addresses, system or keys. Frozen. */
   'member-updated': memberFactsSchema,
+  /** The member is to vote as well, once it has caught up; then `replaces` votes no more. */
+  'voter-added': v.object({ peer: peerIdSchema, replaces: v.nullable(peerIdSchema) }),
+  /** The member goes on without a vote. */
+  'voter-removed': v.object({ peer: peerIdSchema }),
+  /** The peer is no member any more, in force wherever this is applied. Frozen. */
+  'member-removed': v.object({ peer: peerIdSchema }),
+  /** Every peer keeps the state as it is after this entry: a checkpoint of it follows. Frozen. */
+  'checkpoint-begun': v.object({}),
+  /** The SHA-256 of the state after the `checkpoint-begun` at `index`; its certificate says that a majority found the same. Frozen. */
+  'checkpoint-made': v.object({ index: countSchema, stateHash: hashSchema }),
+  /** The first entry of a generation, just after its base. Frozen. */
+  'generation-begun': generationRecordSchema,
   /** `previous` is the hash of the draft that this one replaces, so that nobody's draft is lost unseen. */
   'draft-staged': v.object({
     base: v.nullable(revisionSchema),

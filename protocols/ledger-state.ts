@@ -2,6 +2,7 @@
 // snapshot carries. Plain data, changed by the ledger's core only.
 
 import * as v from 'valibot';
+import { voterSetSchema } from './certificate.ts';
 import { memberFactsSchema } from './ledger-entries.ts';
 import { outcomeSchema, taskStatusSchema, taskTypeSchema } from './outcome.ts';
 import { policySchema } from './policy.ts';
@@ -30,8 +31,10 @@ export const memberSchema = v.object({
   name: nameSchema,
   site: siteSchema,
   roles: v.array(roleSchema),
-  /** Allotted when the member joins with the role voter; 0 for others. Never used again for another peer. */
+  /** Allotted to each key that the member votes with; 0 for others. Never used again, not by the same peer either. */
   raftId: countSchema,
+  /** The peer whose vote ends once this one's has begun. */
+  replaces: v.optional(peerIdSchema),
   joinedAtMs: timeMsSchema,
 });
 export type Member = v.InferOutput<typeof memberSchema>;
@@ -141,6 +144,7 @@ export type PlanRecord = v.InferOutput<typeof planRecordSchema>;
 
 /** The newest order of a host's slot; its number is the index of its entry. */
 export const orderSchema = v.object({
+  generation: countSchema,
   number: countSchema,
   peer: peerIdSchema,
   host: nameSchema,
@@ -226,6 +230,12 @@ export const ledgerStateSchema = v.object({
       autoLeave: v.boolean(),
     }),
   ),
+  /** The voters in force with the keys that certificates are judged by. */
+  voterSet: voterSetSchema,
+  /** Index of the `checkpoint-begun` that the newest `checkpoint-made` speaks of; 0 before the first. */
+  checkpointIndex: countSchema,
+  /** Index of a `checkpoint-begun` whose checkpoint is to follow; 0 for none. */
+  checkpointBegun: countSchema,
   invites: v.record(hashSchema, inviteSchema),
   draft: v.nullable(draftSchema),
   /** The project's head; null before the first commit. */

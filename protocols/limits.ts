@@ -10,6 +10,8 @@ export const blobBytesMax = 64 * 1024 * 1024;
 export const streamCreditBytes = 2 * 1024 * 1024;
 /** Members of a fleet: a bound for every per-peer table. */
 export const membersMax = 2_000;
+/** Voters of a fleet (design §5). */
+export const votersMax = 7;
 /** Open invites at once: each is a small ledger record until it expires. */
 export const invitesMax = 256;
 /** Characters of a commit message, a reason, a notice: chat platforms cut at about this length. */

@@ -6,7 +6,8 @@ import { type ErrorRecord, ParleyError, toErrorRecord } from '../../protocols/er
 import type { Clock, Logger, Mesh, RandomBytes } from '../interfaces.ts';
 import { AppendThread } from './append-thread.ts';
 import { ApplyThread } from './apply-thread.ts';
-import { damaged, type LogStore } from './log-store.ts';
+import { damaged } from './log-damage.ts';
+import type { LogStore } from './log-store.ts';
 import { appendThread, applyThread, type Message, nobody } from './message-core.ts';
 import { type MemberDirectory, MessageLinks } from './message-links.ts';
 import type { RaftOptions } from './raft-core.ts';

@@ -1,14 +1,24 @@
 // Owns the log on disk: one synced batch for each group of writes, holding entries, what they replace, and the tail (term,
-// vote and the log's end). Opening verifies the hash chain from the snapshot to the tail: LevelDB may open without an
-// error and lack acknowledged batches, and a voter that forgot them must not vote.
+// vote and the log's end), then the witness. Opening verifies the hash chain from the snapshot to the tail, and the tail by
+// the witness: LevelDB may open without an error and lack acknowledged batches, and a voter that forgot them must not vote.
 
 import { decode, encode, sha256Hex } from '../../protocols/codec.ts';
 import * as records from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import { messageBytesMax } from '../../protocols/limits.ts';
 import type { KeyValueStore, StoreOperation } from '../interfaces.ts';
+import { damaged } from './log-damage.ts';
 import { LogWindow } from './log-window-core.ts';
 import { type HardState, invariant } from './message-core.ts';
+import { confirm, readWitness, testify, type Witness } from './witness.ts';
+
+/** Where a voter's log is kept. */
+export interface LogDisk {
+  /** A database of its own. */
+  readonly store: KeyValueStore;
+  /** Lies outside the database's folder. */
+  readonly witness: Witness;
+}
 
 /** An entry and the hash that ties it to all before it. */
 export interface ChainedEntry extends records.RaftEntry {
@@ -42,9 +52,9 @@ const bodyKey = (part: number): string => `${bodyPrefix}${String(part).padStart(
 
 /**
  * Gives a new voter its first state: a log that starts after `base`. Does nothing when the same base is there already.
- * @throws ParleyError `already-bootstrapped` when the store belongs to another log.
+ * @throws ParleyError `already-bootstrapped` when the store belongs to another log, `damaged-log` when it cannot be read.
  */
-export async function bootstrapLog(store: KeyValueStore, base: records.SnapshotMetadata): Promise<void> {
+export async function bootstrapLog({ store, witness }: LogDisk, base: records.SnapshotMetadata): Promise<void> {
   const found = await readSealed(store, snapshotKey, records.snapshotRecordSchema);
   if (found) {
     if (found.index >= base.index) return;
@@ -54,6 +64,8 @@ export async function bootstrapLog(store: KeyValueStore, base: records.SnapshotM
       { hint: 'Start with the log that is there, or use an empty state folder.' },
     );
   }
+  // There was a log here before: openLogStore() says what became of it.
+  if (await readWitness(witness)) return;
   const tail = {
     batch: 0,
     term: base.term,
@@ -63,6 +75,7 @@ export async function bootstrapLog(store: KeyValueStore, base: records.SnapshotM
     lastHash: base.chainHash,
   };
   await store.batch([putSnapshot(base, 0, noBodyHash), putTail(tail)], { sync: true });
+  await testify(witness, tail);
 }
 
 /**
@@ -70,12 +83,15 @@ export async function bootstrapLog(store: KeyValueStore, base: records.SnapshotM
  * @throws ParleyError `not-bootstrapped`, or `damaged-log` when something that was written is missing or altered.
  */
 export async function openLogStore(
-  store: KeyValueStore,
+  disk: LogDisk,
   snapshotToSend: () => records.SnapshotMetadata | undefined,
 ): Promise<LogStore> {
+  const { store, witness } = disk;
   const snapshot = await readSealed(store, snapshotKey, records.snapshotRecordSchema);
   const tail = await readSealed(store, tailKey, records.tailRecordSchema);
   if (!snapshot && !tail) {
+    const noted = await readWitness(witness);
+    if (noted) throw damaged(`its database is empty, and batch ${noted.batch} was acknowledged`);
     throw new ParleyError('not-bootstrapped', 'cannot open the log: the store is empty', {
       hint: 'Found a fleet with `parley init` or join one.',
     });
@@ -88,28 +104,33 @@ export async function openLogStore(
     throw damaged(`it ends at index ${log.lastIndex()} and its last batch ended at index ${tail.lastIndex}`);
   }
   if (tail.commit > tail.lastIndex) throw damaged(`its commit index ${tail.commit} lies after its end`);
-  return new LogStore(store, log, snapshot, tail);
+  await confirm(witness, tail);
+  return new LogStore(disk, log, snapshot, tail);
 }
 
 export class LogStore {
   /** The log in memory, as it is on disk. */
   readonly log: LogWindow<ChainedEntry>;
   readonly #store: KeyValueStore;
+  readonly #witness: Witness;
   #base: records.SnapshotMetadata;
   #bodyParts: number;
   #bodyHash: string;
   #batch: number;
   #hardState: HardState;
+  /** After a write that failed: it may be on disk all the same, with entries up to this index. */
+  #doubtfulTo: number | undefined;
   #turn: Promise<unknown> = Promise.resolve();
 
   /** Takes records that openLogStore() has verified. */
   constructor(
-    store: KeyValueStore,
+    { store, witness }: LogDisk,
     log: LogWindow<ChainedEntry>,
     snapshot: records.SnapshotRecord,
     tail: records.TailRecord,
   ) {
     this.#store = store;
+    this.#witness = witness;
     this.log = log;
     this.#base = metadataOf(snapshot);
     this.#bodyParts = snapshot.parts;
@@ -143,10 +164,10 @@ export class LogStore {
     return this.#serialised(() => (work.snapshot ? this.#replace(work, work.snapshot) : this.#append(work)));
   }
 
-  /** Drops entries up to the new base's index, which the state machine holds durably. */
+  /** Drops entries up to the new base's index, which the state machine holds durably; nothing while a write has to be repeated. */
   compact(base: records.SnapshotMetadata): Promise<void> {
     return this.#serialised(async () => {
-      if (base.index <= this.#base.index) return;
+      if (base.index <= this.#base.index || this.#doubtfulTo !== undefined) return;
       const dropped = this.#deletions(this.log.firstIndex(), base.index);
       await this.#store.batch([putSnapshot(base, this.#bodyParts, this.#bodyHash), ...dropped], { sync: true });
       this.#base = base;
@@ -184,7 +205,7 @@ export class LogStore {
     invariant(before !== undefined, 'entries follow on the log without a gap');
     const chained = chainEntries(before, entries);
     const last = chained.at(-1) ?? { index: this.log.lastIndex(), chainHash: before };
-    const cut = first ? this.#deletions(last.index + 1, this.log.lastIndex()) : [];
+    const cut = this.#deletions(last.index + 1, this.#writtenTo());
     await this.#commit([...cut, ...putEntries(before, chained)], hardState, last);
     this.log.append(chained);
   }
@@ -192,7 +213,7 @@ export class LogStore {
   async #replace({ hardState }: LogWrite, { metadata, body }: ReceivedSnapshot): Promise<void> {
     const parts = partsOf(body).map((value, part) => ({ type: 'put' as const, key: bodyKey(part), value }));
     const bodyHash = sha256Hex(body);
-    const cut = this.#deletions(this.log.firstIndex(), this.log.lastIndex());
+    const cut = this.#deletions(this.log.firstIndex(), this.#writtenTo());
     await this.#commit([...cut, ...parts, putSnapshot(metadata, parts.length, bodyHash)], hardState, metadata);
     this.#base = metadata;
     this.#bodyParts = parts.length;
@@ -200,7 +221,11 @@ export class LogStore {
     this.log.reset(metadata);
   }
 
-  /** One synced batch that leaves the log ending at `last`. */
+  /**
+   * One synced batch that leaves the log ending at `last`, and then its witness. Only these batches are counted: what else
+   * is written moves the log's start, and a start that is lost costs nothing but room. A failed batch may be on disk
+   * all the same, so its number is not used again.
+   */
   async #commit(
     operations: readonly StoreOperation[],
     stated: HardState,
@@ -208,12 +233,18 @@ export class LogStore {
   ): Promise<void> {
     const hardState = { ...stated, commit: Math.max(stated.commit, this.#hardState.commit) };
     const commit = Math.min(hardState.commit, last.index);
-    const batch = this.#batch + 1;
-    const tail = { ...hardState, commit, batch, lastIndex: last.index, lastHash: last.chainHash };
+    this.#batch += 1;
+    this.#doubtfulTo = Math.max(this.#writtenTo(), last.index);
+    const tail = { ...hardState, commit, batch: this.#batch, lastIndex: last.index, lastHash: last.chainHash };
     await this.#store.batch([...operations, putTail(tail)], { sync: true });
-    // The witness outside the database is synced here, before anybody hears of the batch.
-    this.#batch = batch;
+    await testify(this.#witness, tail);
+    this.#doubtfulTo = undefined;
     this.#hardState = hardState;
+  }
+
+  /** The last index of which the disk may hold an entry. */
+  #writtenTo(): number {
+    return Math.max(this.log.lastIndex(), this.#doubtfulTo ?? 0);
   }
 
   #deletions(from: number, to: number): StoreOperation[] {
@@ -314,12 +345,4 @@ function partsOf(body: Uint8Array): Uint8Array[] {
   return Array.from({ length: Math.ceil(body.byteLength / size) }, (_, part) =>
     body.subarray(part * size, (part + 1) * size),
   );
-}
-
-/** The error for a log that is not what was written. */
-export function damaged(what: string, cause?: unknown): ParleyError {
-  return new ParleyError('damaged-log', `cannot use the log of this voter: ${what}`, {
-    hint: 'Do not start this voter with this state again. Remove it and let it join anew, which gives it a new raft id; a fleet of one must be restored from a backup.',
-    cause,
-  });
 }

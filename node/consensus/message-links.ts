@@ -27,6 +27,8 @@ const retryDelaysMs = [100, 200, 500, 1_000];
 export interface MemberDirectory {
   peerOf(raftId: number): string | undefined;
   raftIdOf(peer: string): number | undefined;
+  /** Who votes, as far as the state machine knows. */
+  voters(): readonly number[];
 }
 
 export interface LinksInit {

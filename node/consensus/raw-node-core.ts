@@ -100,16 +100,18 @@ export class RawNode {
     return this.#propose('configuration', encodeConfigurationChange(change));
   }
 
-  /** Why a change cannot be proposed on this leader now; undefined when it can. */
-  changeRefusal(change: Omit<ConfigurationChange, 'version'>): string | undefined {
+  /** The configuration that a change would lead to; `refusal` says why it cannot be proposed on this leader now. */
+  previewChange(
+    change: Omit<ConfigurationChange, 'version'>,
+  ): { readonly configuration: Configuration } | { readonly refusal: string } {
     const refusal = changeRefusal(this.#raft, change);
-    if (refusal !== undefined) return refusal;
+    if (refusal !== undefined) return { refusal };
     try {
       const { tracker, log } = this.#raft;
-      changeMembership(tracker, change, log.lastIndex(), tracker.limits);
-      return undefined;
+      const { members } = changeMembership(tracker, change, log.lastIndex(), tracker.limits);
+      return { configuration: configurationOf(members) };
     } catch (error) {
-      if (error instanceof ImpossibleChange) return error.message;
+      if (error instanceof ImpossibleChange) return { refusal: error.message };
       throw error;
     }
   }

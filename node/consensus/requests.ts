@@ -1,6 +1,6 @@
 // Owns what callers ask of a running voter: proposals, reads, handovers, compaction and the log's committed part.
 
-import type { ConfigurationChange, SnapshotMetadata } from '../../protocols/consensus-record.ts';
+import type { SnapshotMetadata } from '../../protocols/consensus-record.ts';
 import { encodeConfigurationChange } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import { entryBytesMax } from '../../protocols/limits.ts';
@@ -10,7 +10,15 @@ import type { LogStore } from './log-store.ts';
 import { limitEntries, nobody } from './message-core.ts';
 import type { RawNode, Refusal } from './raw-node-core.ts';
 import type { SnapshotShelf } from './snapshot-shelf.ts';
-import type { CommittedEntry, Consensus, ConsensusStatus, Position, StateMachine, WaitOptions } from './types.ts';
+import type {
+  CommittedEntry,
+  Consensus,
+  ConsensusStatus,
+  Position,
+  StateMachine,
+  VotersChange,
+  WaitOptions,
+} from './types.ts';
 
 /** Bytes of one page of committed entries: fits a message with room for its envelope. */
 const pageBytesMax = 512 * 1024;
@@ -61,22 +69,23 @@ export function propose(running: Running, data: Uint8Array, options: WaitOptions
 
 export function changeVoters(
   running: Running,
-  change: Omit<ConfigurationChange, 'version'>,
+  { transition, steps, contextOf }: VotersChange,
   options: WaitOptions,
 ): Promise<Position> {
   requireLeader(running);
-  requireSize(encodeConfigurationChange(change), 'change of voters');
   const { raftId } = running.engine.raw.status();
-  if (change.steps.some((step) => step.raftId === raftId && step.kind !== 'add-voter')) {
+  if (steps.some((step) => step.raftId === raftId && step.kind !== 'add-voter')) {
     // The entry that removes the leader can outlive it on the removed alone, whose logs then outrank everybody's left.
     throw new ParleyError('voters-unchanged', `cannot remove or demote voter ${raftId}: it leads`, {
       hint: 'Hand leadership to another voter first and let that one make the change.',
     });
   }
-  const refusal = running.engine.raw.changeRefusal(change);
-  if (refusal !== undefined) {
-    throw new ParleyError('voters-unchanged', `cannot change the voters: ${refusal}`, { retryable: true });
+  const preview = running.engine.raw.previewChange({ transition, steps, context: new Uint8Array(0) });
+  if ('refusal' in preview) {
+    throw new ParleyError('voters-unchanged', `cannot change the voters: ${preview.refusal}`, { retryable: true });
   }
+  const change = { transition, steps, context: contextOf(preview.configuration) };
+  requireSize(encodeConfigurationChange(change), 'change of voters');
   return proposeBy(running, (raw) => raw.proposeConfiguration(change), options);
 }
 

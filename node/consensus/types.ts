@@ -71,6 +71,11 @@ export interface WaitOptions {
   readonly signal: AbortSignal;
 }
 
+/** A change of voters; `contextOf` makes what the entry tells the state machine about the configuration that follows. */
+export interface VotersChange extends Pick<ConfigurationChange, 'transition' | 'steps'> {
+  readonly contextOf: (configuration: Configuration) => Uint8Array;
+}
+
 /** One voter of the fleet. All methods but start() reject with `not-started` before it has started. */
 export interface Consensus extends Startable {
   status(): ConsensusStatus;
@@ -85,7 +90,7 @@ export interface Consensus extends Startable {
    * a joint transition, go through a joint configuration, which `joint-explicit` keeps until a change without steps.
    * @throws ParleyError as propose(), and `voters-unchanged` when the change cannot follow on the configuration in force.
    */
-  changeVoters(change: Omit<ConfigurationChange, 'version'>, options: WaitOptions): Promise<Position>;
+  changeVoters(change: VotersChange, options: WaitOptions): Promise<Position>;
   /**
    * An index that was committed when this was called, by the word of a majority; resolves once it is applied here, on any voter.
    * @throws ParleyError `timed-out` (retryable), `busy` (retryable)

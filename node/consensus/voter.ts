@@ -1,16 +1,24 @@
 // Owns the life of one voter: opening its log, starting and stopping its engine, and handing callers' requests to it.
 
 import { consensusProtocol, snapshotProtocol } from '../../protocols/consensus-message.ts';
-import type { ConfigurationChange } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
-import type { Clock, KeyValueStore, Logger, Mesh, RandomBytes } from '../interfaces.ts';
+import type { Clock, Logger, Mesh, RandomBytes } from '../interfaces.ts';
 import { Engine } from './engine.ts';
-import { type LogStore, openLogStore } from './log-store.ts';
+import { advised } from './log-damage.ts';
+import { type LogDisk, type LogStore, openLogStore } from './log-store.ts';
 import { nobody } from './message-core.ts';
 import type { MemberDirectory } from './message-links.ts';
 import * as requests from './requests.ts';
 import { createSnapshotShelf, type PreparedSnapshot } from './snapshot-shelf.ts';
-import type { CommittedEntry, Consensus, ConsensusStatus, Position, StateMachine, WaitOptions } from './types.ts';
+import type {
+  CommittedEntry,
+  Consensus,
+  ConsensusStatus,
+  Position,
+  StateMachine,
+  VotersChange,
+  WaitOptions,
+} from './types.ts';
 
 export interface ConsensusInit {
   /** This voter's number, allotted by the ledger and never used before. */
@@ -21,9 +29,8 @@ export interface ConsensusInit {
   readonly electionMinMs?: number;
 }
 
-export interface ConsensusComponents {
-  /** A database of its own; see bootstrapLog() for its first state. */
-  readonly store: KeyValueStore;
+/** See bootstrapLog() for the first state of `store` and `witness`. */
+export interface ConsensusComponents extends LogDisk {
   readonly mesh: Pick<Mesh, 'self' | 'open' | 'handle' | 'onPeerChange'>;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -53,7 +60,11 @@ export class Voter implements Consensus {
     this.#starting ??= this.#open().finally(() => {
       this.#starting = undefined;
     });
-    await this.#starting;
+    try {
+      await this.#starting;
+    } catch (error) {
+      throw advised(error, this.#components.members.voters());
+    }
   }
 
   async stop(): Promise<void> {
@@ -75,7 +86,7 @@ export class Voter implements Consensus {
     return requests.propose(this.#required(), data, options);
   }
 
-  async changeVoters(change: Omit<ConfigurationChange, 'version'>, options: WaitOptions): Promise<Position> {
+  async changeVoters(change: VotersChange, options: WaitOptions): Promise<Position> {
     return requests.changeVoters(this.#required(), change, options);
   }
 
@@ -114,7 +125,7 @@ export class Voter implements Consensus {
       clock,
     });
     // A follower refuses a snapshot that does not name it: those from before the newest change of voters are of no use.
-    const store = await openLogStore(this.#components.store, () =>
+    const store = await openLogStore(this.#components, () =>
       shelf.take(this.#running?.engine.applies.configurationIndex() ?? 0),
     );
     await finishRestore(store, stateMachine);

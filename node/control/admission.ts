@@ -19,6 +19,7 @@ export interface Applicant {
   readonly secret: Uint8Array;
   readonly addresses: readonly string[];
   readonly system: string;
+  readonly voterKey: string;
 }
 
 /**
@@ -33,12 +34,13 @@ export async function admitApplicant(
   },
 ): Promise<JoinGrant> {
   const { ledger, propose } = context;
-  const { peer, secret, addresses, system } = applicant;
+  const { peer, secret, addresses, system, voterKey } = applicant;
   const secretHash = sha256Hex(secret);
   const signal = AbortSignal.timeout(admitTimeoutMs);
   await inviteArrived(ledger, secretHash);
   checkInvite(ledger.state(), secretHash);
-  await propose({ kind: 'member-joined', body: { peer, addresses: [...addresses], system, secretHash } }, signal);
+  const body = { peer, addresses: [...addresses], system, voterKey, secretHash };
+  await propose({ kind: 'member-joined', body }, signal);
   const state = await ledger.waitFor(({ members }) => members[peer] !== undefined, signal);
   const member = state.members[peer];
   if (member === undefined) throw new Error(`peer '${peer}' vanished from the ledger`);

@@ -1,4 +1,4 @@
-// Owns that the ledger knows this peer's own addresses, system and builder key: what changed is proposed through the
+// Owns that the ledger knows this peer's own addresses, system and keys: what changed is proposed through the
 // controller until the state shows it.
 
 import type { ForwardedEntry } from '../../protocols/control.ts';
@@ -61,11 +61,12 @@ export function createAnnouncer(components: {
   };
 }
 
-/** A builder key of a peer without that role is never taken over, so that it is no reason to ask again. */
+/** A key of a peer without the role for it is never taken over, so that it is no reason to ask again. */
 function saysTheSame(member: MemberFacts & { readonly roles: readonly string[] }, wanted: MemberFacts): boolean {
   const isSameKey = !member.roles.includes('builder') || member.builderKey === wanted.builderKey;
   const addresses = [...member.addresses].sort();
   const isSameAddresses =
     addresses.length === wanted.addresses.length && addresses.every((address, at) => address === wanted.addresses[at]);
-  return isSameKey && isSameAddresses && member.system === wanted.system;
+  const isSameVote = !member.roles.includes('voter') || member.voterKey === (wanted.voterKey ?? member.voterKey);
+  return isSameKey && isSameVote && isSameAddresses && member.system === wanted.system;
 }

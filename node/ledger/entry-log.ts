@@ -73,19 +73,9 @@ export function createEntryLog(store: KeyValueStore, logger: Logger): EntryLog {
 
 function readRecord(value: Uint8Array, logger: Logger): CommittedEntry | undefined {
   try {
-    return toCommitted(decode(pulledEntrySchema, value, recordBytesMax, 'stored entry'));
+    return decode(pulledEntrySchema, value, recordBytesMax, 'stored entry');
   } catch (error) {
     logger.error({ error: String(error) }, 'a stored ledger entry is damaged and pulled again');
     return undefined;
   }
-}
-
-/** Leaves an absent configuration out, as the types of entries want it. */
-export function toCommitted({
-  configuration,
-  ...entry
-}: Omit<CommittedEntry, 'configuration'> & {
-  readonly configuration?: CommittedEntry['configuration'] | undefined;
-}): CommittedEntry {
-  return configuration === undefined ? entry : { ...entry, configuration };
 }

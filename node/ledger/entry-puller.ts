@@ -14,7 +14,6 @@ import { fromErrorRecord, ParleyError } from '../../protocols/errors.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import { messageBytesMax } from '../../protocols/limits.ts';
 import type { Clock, Logger, Mesh, MessageStream } from '../interfaces.ts';
-import { toCommitted } from './entry-log.ts';
 import type { CommittedEntry, LedgerSnapshot } from './ledger-types.ts';
 
 const retryMinMs = 100;
@@ -123,12 +122,12 @@ export function followVoters(components: EntryPullerComponents): () => Promise<v
     for (const entry of entries) {
       const follows =
         entry.index === index + 1 && entry.term >= term && entry.chainHash === entryChainHash(chainHash, entry);
-      if (!follows || (entry.type === 'configuration') !== (entry.configuration !== undefined)) {
+      if (!follows) {
         throw new ParleyError('chain-mismatch', `entry ${entry.index} does not follow entry ${index} of this ledger`);
       }
       ({ index, chainHash, term } = entry);
     }
-    return entries.map(toCommitted);
+    return [...entries];
   }
 
   async function readSnapshot(

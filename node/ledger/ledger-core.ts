@@ -1,7 +1,6 @@
 // The pure core of the ledger: one committed entry applied to a state gives the next state, the same on every peer. It
 // reads no clock and no chance. An entry that does not hold in the state changes nothing but its command's result.
 
-import type { Configuration } from '../../protocols/consensus-record.ts';
 import { ParleyError, toErrorRecord } from '../../protocols/errors.ts';
 import { decodeEntry, type EntryKind, type LedgerEntry } from '../../protocols/ledger-entries.ts';
 import { type CommandResult, commandsKeptMax, type LedgerState } from '../../protocols/ledger-state.ts';
@@ -15,7 +14,8 @@ import {
   evaluationFinished,
   hostFailed,
 } from './builds-core.ts';
-import { configured, fleetFounded, inviteOpened, memberJoined, memberUpdated } from './members-core.ts';
+import { checkpointBegun, checkpointMade } from './checkpoints-core.ts';
+import { fleetFounded, inviteOpened, memberJoined, memberUpdated } from './members-core.ts';
 import { noticeDelivered } from './notices-core.ts';
 import { deviceReported, orderCancelled, orderGiven } from './orders-core.ts';
 import { approvalGiven, planMade, policyAdopted, rollbackRequested } from './plans-core.ts';
@@ -23,18 +23,18 @@ import { commitIntended, commitRecorded, draftDiscarded, draftStaged, updateRequ
 import type { Change, EntryMeta, Handler } from './state-core.ts';
 import { beginBatch, beginEntry, dropRecords, putRecord, undoEntry } from './tables-core.ts';
 import { taskAborted, taskFinished, taskRetried } from './task-commands-core.ts';
+import { configured, generationBegun, memberRemoved, voterAdded, voterRemoved } from './voters-core.ts';
 
 /** Old command ids are looked for at entries whose index is a multiple of this. */
 const commandsPrunePeriod = 64;
 
-/** An entry with its place in the log; `configuration` comes with entries of that type. */
+/** An entry with its place in the log. */
 export interface EntryAt {
   readonly index: number;
   readonly term: number;
   readonly chainHash: string;
   readonly type: 'normal' | 'configuration';
   readonly data: Uint8Array;
-  readonly configuration?: Configuration | undefined;
 }
 
 export { beginBatch } from './tables-core.ts';
@@ -57,6 +57,12 @@ const handlers: { readonly [K in EntryKind]: Handler<K> } = {
   'invite-opened': inviteOpened,
   'member-joined': memberJoined,
   'member-updated': memberUpdated,
+  'voter-added': voterAdded,
+  'voter-removed': voterRemoved,
+  'member-removed': memberRemoved,
+  'checkpoint-begun': checkpointBegun,
+  'checkpoint-made': checkpointMade,
+  'generation-begun': generationBegun,
   'draft-staged': draftStaged,
   'draft-discarded': draftDiscarded,
   'commit-intended': commitIntended,
@@ -100,9 +106,7 @@ export function applyEntry(state: LedgerState, at: EntryAt): Applied {
 export function applyNext(state: LedgerState, at: EntryAt, levelMax: number): Applied {
   if (at.index !== state.index + 1) throw new Error(`entry ${at.index} does not follow ${state.index}`);
   const moved = { ...state, index: at.index, term: at.term, chainHash: at.chainHash };
-  if (at.type === 'configuration') {
-    return { state: at.configuration === undefined ? moved : configured(moved, at.configuration) };
-  }
+  if (at.type === 'configuration') return { state: configured(moved, at) };
   const entry = at.data.byteLength === 0 ? undefined : readEntry(at.data);
   if (entry === undefined) return { state: moved };
   if (entry.kind === 'level-raised' && entry.body.level > levelMax) {

@@ -10,7 +10,7 @@ import type { BlobStore, Clock, KeyValueStore, Logger, Mesh, Startable } from '.
 /** An entry that a majority of voters has on disk, with its place in the hash chain. */
 export interface CommittedEntry extends RaftEntry {
   readonly chainHash: string;
-  /** The configuration in force from this entry on; set on entries of type `configuration`. */
+  /** What consensus put in force with this entry: on voters, for entries of type `configuration`. */
   readonly configuration?: Configuration;
 }
 
@@ -78,6 +78,7 @@ export interface MeshMembersView {
 export interface RaftMembersView {
   peerOf(raftId: number): string | undefined;
   raftIdOf(peer: string): number | undefined;
+  voters(): readonly number[];
 }
 
 /**

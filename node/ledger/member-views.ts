@@ -72,6 +72,7 @@ export function createMemberViews(init: {
         const raftId = refresh().byPeer.get(peer)?.raftId;
         return raftId === 0 ? undefined : raftId;
       },
+      voters: () => init.state()?.voters ?? [],
     },
     voters() {
       const state = init.state();

@@ -1,17 +1,13 @@
-// Owns who belongs to the fleet: its foundation, invites, members and their numbers in consensus, and the configuration.
+// Owns who belongs to the fleet: its foundation, invites, members and their numbers in consensus.
 
-import type { Configuration } from '../../protocols/consensus-record.ts';
 import type { EntryBody, MemberFacts } from '../../protocols/ledger-entries.ts';
 import { memberNamed } from '../../protocols/ledger-rules.ts';
 import type { Invite, LedgerState, Member } from '../../protocols/ledger-state.ts';
-import { invitesMax, membersMax } from '../../protocols/limits.ts';
+import { invitesMax, membersMax, votersMax } from '../../protocols/limits.ts';
 import type { Role } from '../../protocols/primitives.ts';
 import { addNotice } from './notices-core.ts';
 import { type Handler, memberOf, refusal } from './state-core.ts';
 import { dropRecords, putRecord } from './tables-core.ts';
-
-/** Most voters of a fleet (design §5). */
-const votersMax = 7;
 
 /** The state that entry 1 founds: a fleet of one voter. */
 export function foundedState(
@@ -19,9 +15,8 @@ export function foundedState(
   at: { readonly fleet: string; readonly chainHash: string; readonly term: number; readonly timeMs: number },
 ): LedgerState {
   const { name, site, roles, ...facts } = body.founder;
-  const founder: Member = {
-    ...withFacts({ name, site, roles: sortedRoles([...roles, 'voter']), raftId: 1, joinedAtMs: at.timeMs }, facts),
-  };
+  const fixed = { name, site, roles: sortedRoles([...roles, 'voter']), joinedAtMs: at.timeMs };
+  const { member: founder } = withFacts({ ...fixed, raftId: 0 }, facts, 1);
   return {
     version: 1,
     level: body.level,
@@ -37,6 +32,14 @@ export function foundedState(
     voters: [1],
     learners: [],
     joint: null,
+    voterSet: {
+      generation: 0,
+      index: 1,
+      voters: [{ raftId: 1, peer: founder.peer, key: facts.voterKey }],
+      votersOutgoing: [],
+    },
+    checkpointIndex: 0,
+    checkpointBegun: 0,
     invites: {},
     draft: null,
     head: null,
@@ -100,7 +103,7 @@ export const memberJoined: Handler<'member-joined'> = (state, body) => {
     if (invite !== undefined && invite.usedBy !== facts.peer) {
       throw refusal('already-member', `peer '${facts.peer}' is a member already: '${member.name}'`);
     }
-    return { state: putMember(state, withFacts(member, facts)) };
+    return { state: putFacts(state, member, facts) };
   }
   if (invite === undefined) throw refusal('invite-unknown', 'the fleet knows no such invite', freshInvite);
   if (invite.usedBy !== null)
@@ -113,28 +116,16 @@ export const memberJoined: Handler<'member-joined'> = (state, body) => {
     throw refusal('name-taken', `another peer is named '${invite.name}' already`, freshInvite);
   }
   checkRoom(state, invite.roles);
-  const votes = invite.roles.includes('voter');
-  const joined = withFacts(
-    {
-      name: invite.name,
-      site: invite.site,
-      roles: invite.roles,
-      raftId: votes ? state.nextRaftId : 0,
-      joinedAtMs: state.timeMs,
-    },
-    facts,
-  );
-  const next: LedgerState = {
-    ...putRecord(putMember(state, joined), 'invites', secretHash, { ...invite, usedBy: facts.peer }),
-    nextRaftId: state.nextRaftId + (votes ? 1 : 0),
-  };
+  const { name, site, roles } = invite;
+  const joined = putFacts(state, { name, site, roles, raftId: 0, joinedAtMs: state.timeMs }, facts);
+  const next = putRecord(joined, 'invites', secretHash, { ...invite, usedBy: facts.peer });
   return { state: addNotice(next, 'info', null, `${invite.name} joined at site ${invite.site}`) };
 };
 
 const freshInvite = 'Ask for a new invite and join with its token.';
 
 export const memberUpdated: Handler<'member-updated'> = (state, body) => {
-  return { state: putMember(state, withFacts(memberOf(state, body.peer), body)) };
+  return { state: putFacts(state, memberOf(state, body.peer), body) };
 };
 
 function checkRoom(state: LedgerState, roles: readonly Role[]): void {
@@ -151,30 +142,37 @@ function checkRoom(state: LedgerState, roles: readonly Role[]): void {
   }
 }
 
-function putMember(state: LedgerState, member: Member): LedgerState {
-  return putRecord(state, 'members', member.peer, member);
+type Fixed = Pick<Member, 'name' | 'site' | 'roles' | 'raftId' | 'joinedAtMs'> &
+  Partial<Pick<Member, 'voterKey' | 'replaces'>>;
+
+/** Stores a member with what it now tells about itself. */
+function putFacts(state: LedgerState, fixed: Fixed, facts: MemberFacts): LedgerState {
+  const { member, nextRaftId } = withFacts(fixed, facts, state.nextRaftId);
+  return { ...putRecord(state, 'members', member.peer, member), nextRaftId };
 }
 
-/** A member with the facts that it tells about itself; a builder key counts only with that role. */
+/**
+ * A member with the facts that it tells about itself. A builder key counts only with that role. A voter's new key takes the
+ * next raft id: whoever lost what its old one promised must not speak under it again.
+ */
 function withFacts(
-  fixed: Pick<Member, 'name' | 'site' | 'roles' | 'raftId' | 'joinedAtMs'>,
-  facts: MemberFacts,
-): Member {
-  const { name, site, roles, raftId, joinedAtMs } = fixed;
-  const { peer, addresses, system, builderKey } = facts;
-  const member = { peer, addresses, system, name, site, roles, raftId, joinedAtMs };
-  return builderKey !== undefined && roles.includes('builder') ? { ...member, builderKey } : member;
+  fixed: Fixed,
+  { peer, addresses, system, builderKey, voterKey = fixed.voterKey }: MemberFacts,
+  nextRaftId: number,
+): { readonly member: Member; readonly nextRaftId: number } {
+  const { name, site, roles, joinedAtMs, replaces } = fixed;
+  const votes = roles.includes('voter') && voterKey !== undefined;
+  const isNewVoter = votes && voterKey !== fixed.voterKey;
+  const member = {
+    ...{ peer, addresses, system, name, site, roles, joinedAtMs },
+    raftId: isNewVoter ? nextRaftId : votes ? fixed.raftId : 0,
+    ...(builderKey !== undefined && roles.includes('builder') ? { builderKey } : {}),
+    ...(votes ? { voterKey } : {}),
+    ...(replaces === undefined ? {} : { replaces }),
+  };
+  return { member, nextRaftId: nextRaftId + (isNewVoter ? 1 : 0) };
 }
 
 function sortedRoles(roles: readonly Role[]): Role[] {
   return [...new Set(roles)].sort();
-}
-
-/** The voters in force from a configuration entry on. */
-export function configured(state: LedgerState, configuration: Configuration): LedgerState {
-  const { votersOutgoing, learnersNext, autoLeave } = configuration;
-  const voters = [...configuration.voters].sort((a, b) => a - b);
-  const learners = [...configuration.learners].sort((a, b) => a - b);
-  const joint = votersOutgoing.length === 0 ? null : { votersOutgoing, learnersNext, autoLeave };
-  return { ...state, voters, learners, joint };
 }

@@ -38,6 +38,7 @@ export const orderGiven: Handler<'order-given'> = (state, body, meta) => {
     throw refusal('already-ordered', `no order for '${host}': '${child.id}' is ${child.outcome ?? child.status}`);
   }
   const order: Order = {
+    generation: state.generation,
     number: meta.index,
     peer: member.peer,
     host,

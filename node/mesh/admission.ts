@@ -32,6 +32,8 @@ export interface JoinApplication {
   readonly system: string;
   /** Nix public key that it signs with where it becomes a builder. */
   readonly builderKey: string;
+  /** Key that it signs certificates with where it becomes a voter. */
+  readonly voterKey: string;
 }
 
 export interface AdmissionComponents {
@@ -50,8 +52,8 @@ export function serveJoins({ mesh, logger, admit }: AdmissionComponents): void {
     try {
       const bytes = await stream.receive({ signal: AbortSignal.timeout(requestTimeoutMs) });
       const request = decode(joinRequestSchema, bytes ?? new Uint8Array(0), joinRequestBytesMax, 'join request');
-      const { secret, addresses, system, builderKey } = request;
-      const grant = await admit({ peer: stream.peer, secret, addresses, system, builderKey });
+      const { version: _version, ...wish } = request;
+      const grant = await admit({ peer: stream.peer, ...wish });
       logger.info({ peer: stream.peer, name: grant.name, site: grant.site }, 'peer joined');
       return { type: 'granted', grant };
     } catch (error) {
@@ -77,6 +79,8 @@ export interface JoinWish {
   readonly system: string;
   /** Nix public key (`name:base64`) that this peer signs with if it becomes a builder. */
   readonly builderKey: string;
+  /** The key (a peer id's text form) that this peer signs certificates with if it becomes a voter. */
+  readonly voterKey: string;
   readonly signal: AbortSignal;
 }
 
@@ -91,13 +95,15 @@ export async function joinFleet({
   addresses,
   system,
   builderKey,
+  voterKey,
   signal,
 }: JoinWish): Promise<JoinGrant> {
   const { createHost, dialAddresses, startHost, stopHost } = await import('./host.ts');
   const allowed = new Set(token.addresses.map(peerOfAddress));
   const gate = { admitsOutbound: (peer: string) => allowed.has(peer), admitsInbound: () => false };
   const host = await createHost({ privateKey: identity.privateKey, listen: [], announce: [], gate });
-  const request = encode({ version: 1, secret: token.secret, addresses: [...addresses], system, builderKey });
+  const { secret } = token;
+  const request = encode({ version: 1, secret, addresses: [...addresses], system, builderKey, voterKey });
   const failures: JoinFailure[] = [];
   try {
     await startHost(host, []);

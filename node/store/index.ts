@@ -4,3 +4,4 @@
 export { createBlobStore } from './blobs.ts';
 export { openStore } from './database.ts';
 export { lockStateFolder, type StateLock } from './state-lock.ts';
+export { createWitnessFile } from './witness-file.ts';

@@ -1,6 +1,8 @@
 // Owns what the control room asks of consensus: who leads, and how voters are changed. A peer that does not vote knows of
 // no controller and asks the voters.
 
+import { encodeConfigurationContext, type VoterIdentity } from '../../protocols/certificate.ts';
+import type { Configuration } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import type { Consensus } from '../consensus/index.ts';
@@ -72,7 +74,10 @@ const promotionLagMax = 64;
 const stepKinds = { 'add-learner': 'add-learner', promote: 'add-voter', remove: 'remove' } as const;
 
 /** Changes of voters as the coordinator asks for them, one at a time. */
-export function votersOf(consensus: Pick<Consensus, 'status' | 'changeVoters'>): ControlVoters {
+export function votersOf(
+  consensus: Pick<Consensus, 'status' | 'changeVoters'>,
+  state: () => LedgerState,
+): ControlVoters {
   return {
     isCaughtUp(raftId) {
       const { progress, lastIndex } = consensus.status();
@@ -82,7 +87,19 @@ export function votersOf(consensus: Pick<Consensus, 'status' | 'changeVoters'>):
     },
     async changeVoters({ kind, raftId }, options) {
       const steps = [{ kind: stepKinds[kind], raftId }];
-      await consensus.changeVoters({ transition: 'automatic', steps, context: new Uint8Array(0) }, options);
+      const contextOf = (configuration: Configuration): Uint8Array =>
+        encodeConfigurationContext({ configuration, voters: identitiesIn(configuration, state()) });
+      await consensus.changeVoters({ transition: 'automatic', steps, contextOf }, options);
     },
   };
+}
+
+/** The keys of a configuration's voters: those in force as they were certified, others by their member records. */
+function identitiesIn(configuration: Configuration, { voterSet, members }: LedgerState): VoterIdentity[] {
+  const raftIds = new Set([...configuration.voters, ...configuration.votersOutgoing]);
+  const known = new Map([...voterSet.voters, ...voterSet.votersOutgoing].map((voter) => [voter.raftId, voter]));
+  for (const { raftId, peer, voterKey } of Object.values(members)) {
+    if (voterKey !== undefined && !known.has(raftId)) known.set(raftId, { raftId, peer, key: voterKey });
+  }
+  return [...known.values()].filter(({ raftId }) => raftIds.has(raftId)).sort((a, b) => a.raftId - b.raftId);
 }

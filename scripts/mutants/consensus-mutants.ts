@@ -48,15 +48,15 @@ export const consensusMutants: readonly Mutant[] = [
   {
     name: 'does not write its vote',
     file: `${core}/log-store.ts`,
-    text: 'const tail = { ...hardState, commit, batch,',
-    replacement: 'const tail = { ...hardState, vote: 0, commit, batch,',
+    text: 'const tail = { ...hardState, commit, batch:',
+    replacement: 'const tail = { ...hardState, vote: 0, commit, batch:',
     tests: [store],
   },
   {
     name: 'does not write its term',
     file: `${core}/log-store.ts`,
-    text: 'const tail = { ...hardState, commit, batch,',
-    replacement: 'const tail = { ...hardState, term: this.#hardState.term, commit, batch,',
+    text: 'const tail = { ...hardState, commit, batch:',
+    replacement: 'const tail = { ...hardState, term: this.#hardState.term, commit, batch:',
     tests: [store],
   },
   {

@@ -8,6 +8,7 @@ import { appendThread, type Message, makeMessage } from '../../node/consensus/me
 import { createManualClock } from '../helpers/manual-clock.ts';
 import { genesisHash, noLearners } from './fleet.ts';
 import { MemoryStore } from './memory-store.ts';
+import { MemoryWitness } from './memory-witness.ts';
 
 interface World {
   readonly disk: MemoryStore;
@@ -18,10 +19,11 @@ interface World {
 async function start(t: TestContext): Promise<World> {
   const disk = new MemoryStore();
   const configuration = { voters: [1, 2, 3], ...noLearners };
-  await bootstrapLog(disk, { index: 1, term: 1, chainHash: genesisHash, configuration });
+  const witness = new MemoryWitness();
+  await bootstrapLog({ store: disk, witness }, { index: 1, term: 1, chainHash: genesisHash, configuration });
   let said = (): void => {};
   const thread = new AppendThread({
-    store: await openLogStore(disk, () => undefined),
+    store: await openLogStore({ store: disk, witness }, () => undefined),
     clock: createManualClock(),
     restore: async () => {},
     deliver: (responses) => {
@@ -42,7 +44,7 @@ async function start(t: TestContext): Promise<World> {
       };
       const responses = [makeMessage('vote-response', 2, { from: 1, term: 2 })];
       thread.push(makeMessage('storage-append', appendThread, { from: 1, commit: 1, ...fields, responses }));
-      const opened = await openLogStore(await promise, () => undefined);
+      const opened = await openLogStore({ store: await promise, witness }, () => undefined);
       const { term, vote } = opened.hardState();
       return { term, vote, lastIndex: opened.log.lastIndex() };
     },

@@ -10,7 +10,7 @@ import { bootstrapLog, type Consensus, createConsensus } from '../../node/consen
 import { systemClock } from '../../node/host/clock.ts';
 import type { Mesh } from '../../node/interfaces.ts';
 import { createMesh, identityFromSeed } from '../../node/mesh/index.ts';
-import { openStore } from '../../node/store/index.ts';
+import { createWitnessFile, openStore } from '../../node/store/index.ts';
 import { genesisHash, ListMachine, noLearners, silentLogger, until } from './fleet.ts';
 
 interface RealVoter {
@@ -36,6 +36,7 @@ async function startVoters(t: TestContext, count: number): Promise<RealVoter[]> 
     },
     peerOf: (raftId: number) => peers[raftId - 1],
     raftIdOf: (peer: string) => (peers.includes(peer) ? peers.indexOf(peer) + 1 : undefined),
+    voters: () => peers.map((_, position) => position + 1),
   };
   const configuration = { voters: peers.map((_, position) => position + 1), ...noLearners };
   const common = { clock: systemClock, logger: silentLogger };
@@ -50,16 +51,18 @@ async function startVoters(t: TestContext, count: number): Promise<RealVoter[]> 
     await mesh.start();
     addresses.set(mesh.self, mesh.addresses());
     const store = await openStore(join(folder, String(position)));
-    await bootstrapLog(store, { index: 1, term: 1, chainHash: genesisHash, configuration });
+    const witness = createWitnessFile(join(folder, `${position}.witness`));
+    await bootstrapLog({ store, witness }, { index: 1, term: 1, chainHash: genesisHash, configuration });
     const machine = new ListMachine();
     const raftId = position + 1;
-    const components = { ...common, store, mesh, randomBytes, members, stateMachine: machine };
+    const components = { ...common, store, witness, mesh, randomBytes, members, stateMachine: machine };
     const consensus = createConsensus({ raftId })(components);
     voters.push({ raftId, mesh, machine, consensus });
     closing.push(async () => {
       await consensus.stop();
       await mesh.stop();
       await store.close();
+      await witness.close();
     });
   }
   t.after(async () => {

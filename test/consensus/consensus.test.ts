@@ -22,7 +22,7 @@ const code =
   (expected: string) =>
   (error: unknown): boolean =>
     error instanceof ParleyError && error.code === expected;
-const noContext = new Uint8Array();
+const contextOf = (): Uint8Array => new Uint8Array();
 
 test('propose() resolves once applied, on a lone voter', () =>
   withFleet({ voters: 1 }, async (fleet) => {
@@ -145,7 +145,7 @@ test('a voter added after a snapshot was made gets one that names it', () =>
     await leader.consensus.compact(leader.machine.applied);
     for (const raftId of [3, 4]) {
       const steps = [{ kind: 'add-learner' as const, raftId }];
-      await leader.consensus.changeVoters({ transition: 'automatic', steps, context: noContext }, soon());
+      await leader.consensus.changeVoters({ transition: 'automatic', steps, contextOf }, soon());
       await until(() => fleet.voter(raftId).machine.words.includes('one'));
     }
   }));
@@ -155,7 +155,7 @@ test('changeVoters() brings in a learner, makes it a voter and removes another',
     const leader = await fleet.leader([1]);
     await fleet.propose(leader, 'before');
     for (const raftId of [2, 3]) {
-      const change = { transition: 'automatic' as const, context: noContext };
+      const change = { transition: 'automatic' as const, contextOf };
       await leader.consensus.changeVoters({ ...change, steps: [{ kind: 'add-learner', raftId }] }, soon());
       await until(() => fleet.voter(raftId).machine.words.includes('before'));
       await leader.consensus.changeVoters({ ...change, steps: [{ kind: 'add-voter', raftId }] }, soon());
@@ -166,7 +166,7 @@ test('changeVoters() brings in a learner, makes it a voter and removes another',
     const retire = {
       transition: 'joint-implicit' as const,
       steps: [{ kind: 'remove' as const, raftId: 1 }],
-      context: new TextEncoder().encode('retired'),
+      contextOf: () => new TextEncoder().encode('retired'),
     };
     await assert.rejects(leader.consensus.changeVoters(retire, soon()), code('voters-unchanged'));
     await leader.consensus.transferLeadership(2);
@@ -182,7 +182,7 @@ test('changeVoters() brings in a learner, makes it a voter and removes another',
 test('changeVoters() refuses what cannot follow on the configuration in force', () =>
   withFleet({ voters: 1 }, async (fleet) => {
     const { consensus } = await fleet.leader();
-    const change = { transition: 'automatic' as const, context: noContext };
+    const change = { transition: 'automatic' as const, contextOf };
     await assert.rejects(consensus.changeVoters({ ...change, steps: [] }, soon()), code('voters-unchanged'));
     const steps = [{ kind: 'remove' as const, raftId: 1 }];
     await assert.rejects(consensus.changeVoters({ ...change, steps }, soon()), code('voters-unchanged'));

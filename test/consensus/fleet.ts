@@ -14,6 +14,7 @@ import type { Clock, KeyValueStore, Logger } from '../../node/interfaces.ts';
 import { hashOf } from '../../protocols/codec.ts';
 import { MemoryNetwork } from './memory-mesh.ts';
 import { MemoryStore } from './memory-store.ts';
+import { MemoryWitness } from './memory-witness.ts';
 
 export const genesisHash = hashOf('genesis');
 export const noLearners = { votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false };
@@ -67,6 +68,7 @@ export class ListMachine implements StateMachine {
 export interface Voter {
   readonly raftId: number;
   readonly store: KeyValueStore;
+  readonly witness: MemoryWitness;
   readonly machine: ListMachine;
   consensus: Consensus;
 }
@@ -92,7 +94,9 @@ export class Fleet {
     for (let raftId = 1; raftId <= options.voters + (options.others ?? 0); raftId += 1) {
       const store = new MemoryStore();
       const machine = new ListMachine();
-      this.voters.push({ raftId, store, machine, consensus: this.#create(raftId, store, machine) });
+      const witness = new MemoryWitness();
+      const consensus = this.#create(raftId, { store, witness }, machine);
+      this.voters.push({ raftId, store, witness, machine, consensus });
     }
   }
 
@@ -106,7 +110,7 @@ export class Fleet {
 
   async bootstrap(voter: Voter): Promise<void> {
     const voters = this.voters.slice(0, this.#options.voters).map(({ raftId }) => raftId);
-    await bootstrapLog(voter.store, {
+    await bootstrapLog(voter, {
       index: 1,
       term: 1,
       chainHash: genesisHash,
@@ -134,7 +138,7 @@ export class Fleet {
 
   async restart(raftId: number): Promise<void> {
     const voter = this.voter(raftId);
-    voter.consensus = this.#create(raftId, voter.store, voter.machine);
+    voter.consensus = this.#create(raftId, voter, voter.machine);
     await voter.consensus.start();
   }
 
@@ -171,14 +175,15 @@ export class Fleet {
     return index;
   }
 
-  #create(raftId: number, store: KeyValueStore, stateMachine: StateMachine): Consensus {
+  #create(raftId: number, { store, witness }: Pick<Voter, 'store' | 'witness'>, stateMachine: StateMachine): Consensus {
     const { heartbeatMs = 10, electionMinMs = 50, clock = systemClock } = this.#options;
     const members = {
       peerOf: (id: number) => (id <= this.voters.length ? peerName(id) : undefined),
       raftIdOf: (peer: string) => (/^peer-\d+$/.test(peer) ? Number(peer.slice(5)) : undefined),
+      voters: () => this.voters.slice(0, this.#options.voters).map((voter) => voter.raftId),
     };
     const mesh = this.network.mesh(peerName(raftId));
-    const components = { store, mesh, clock, logger: silentLogger, randomBytes, members, stateMachine };
+    const components = { store, witness, mesh, clock, logger: silentLogger, randomBytes, members, stateMachine };
     return createConsensus({ raftId, heartbeatMs, electionMinMs })(components);
   }
 }

@@ -339,7 +339,7 @@ class Simulation {
     };
     this.#on(node, (raw) => {
       const removesItself = steps.some(({ raftId, kind }) => raftId === node.raftId && kind !== 'add-voter');
-      if (raw.status().role !== 'leader' || removesItself || raw.changeRefusal(change) !== undefined) return;
+      if (raw.status().role !== 'leader' || removesItself || 'refusal' in raw.previewChange(change)) return;
       raw.proposeConfiguration(change);
     });
   }

@@ -184,6 +184,7 @@ test('decide() gives an order to each pending host of an approved plan, once', (
 test('decide() cancels the orders of an aborted deploy and ends the children of devices that are away', () => {
   const task = deploy({ stage: 'switch', plan: planHash, abortedBy: 'dan', children: ['t1/web1'] });
   const order = {
+    generation: 0,
     number: 7,
     peer: peerId('web1'),
     host: 'web1',

@@ -376,5 +376,6 @@ function factsOf(peer: PeerSpec) {
     peer: peerId(peer.name),
     addresses: [`/ip4/127.0.0.1/tcp/1/p2p/${peerId(peer.name)}`],
     system: 'x86_64-linux',
+    voterKey: peerId(`${peer.name} votes`),
   };
 }

@@ -70,6 +70,7 @@ test('makePlan() leaves out hosts that run the closure, unless the last switch w
   assert.deepEqual(unchangedFor(deviceRunning('same', { outcome: 'degraded' })), []);
   assert.deepEqual(unchangedFor(deviceRunning('same', { running: storePath('by-hand') })), []);
   const order = {
+    generation: 0,
     number: 4,
     peer: peerId('web1'),
     host: 'web1',

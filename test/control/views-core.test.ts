@@ -37,6 +37,7 @@ function factsFor(online: readonly string[], fields: Partial<ViewFacts> = {}): V
 
 function orderFor(host: string, fields: Partial<Order> = {}): Order {
   return {
+    generation: 0,
     number: 7,
     peer: peerId(host),
     host,

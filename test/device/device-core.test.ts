@@ -9,7 +9,7 @@ import type { Plan } from '../../protocols/plan.ts';
 import { self, system } from './world.ts';
 
 const order: Order = {
-  ...{ number: 7, peer: self, host: 'web1', task: 't1', plan: 'a'.repeat(64), closure: system('new') },
+  ...{ generation: 0, number: 7, peer: self, host: 'web1', task: 't1', plan: 'a'.repeat(64), closure: system('new') },
   ...{ manifest: 'b'.repeat(64), revision: null, givenAtMs: 0, cancelled: false, outcome: null, reason: null },
 };
 

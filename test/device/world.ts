@@ -113,7 +113,7 @@ export async function makeWorld(t: TestContext): Promise<World> {
       const plan = hashOf(Buffer.from(bytes).toString('hex'));
       world.plans.set(plan, bytes);
       const order: Order = {
-        ...{ number, peer: self, host, task: `t${number}`, plan, closure, manifest, revision: null },
+        ...{ generation: 0, number, peer: self, host, task: `t${number}`, plan, closure, manifest, revision: null },
         ...{ givenAtMs: 0, cancelled: false, outcome: null, reason: null, ...changes },
       };
       world.apply({ orders: { [host]: order } });
@@ -275,6 +275,8 @@ export function planFor(number: number, closure: string, manifest: string): Plan
   };
 }
 
+const noVoters = { generation: 0, index: 1, voters: [], votersOutgoing: [] };
+
 /** A ledger of one member. */
 export function emptyState(): LedgerState {
   const zero = '0'.repeat(64);
@@ -288,6 +290,7 @@ export function emptyState(): LedgerState {
       learners: [],
       joint: null,
     },
+    ...{ voterSet: noVoters, checkpointIndex: 0, checkpointBegun: 0 },
     ...{ invites: {}, draft: null, head: null, policy: null, nextTaskNumber: 1, tasks: {}, plans: {}, orders: {} },
     ...{ devices: {}, nextNoticeNumber: 1, notices: [], commands: {} },
   };

@@ -11,7 +11,7 @@ import { createBlobStore, openStore } from '../../node/store/index.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { EntryBody, EntryKind } from '../../protocols/ledger-entries.ts';
 import type { Role } from '../../protocols/primitives.ts';
-import { createLedgerScript, hash, peerIdOf } from './ledger-script.ts';
+import { configurationData, createLedgerScript, hash, peerIdOf, voterKeyOf } from './ledger-script.ts';
 import { createMemoryConsensus, type MemoryConsensus } from './memory-consensus.ts';
 import { createMemoryNetwork, type MemoryNetwork } from './memory-mesh.ts';
 
@@ -116,13 +116,14 @@ export async function createLedgerFleet(t: TestContext): Promise<LedgerFleet> {
       const secretHash = hash(`secret of ${name}`);
       const expiresAtMs = Date.now() + 1e9;
       await fleet.propose('invite-opened', { secretHash, name, site: 'home', roles: [...roles], expiresAtMs });
-      const facts = { peer: peerIdOf(name), addresses: ['/ip4/127.0.0.1/tcp/1'], system: 'x86_64-linux' };
+      const addresses = ['/ip4/127.0.0.1/tcp/1'];
+      const facts = { peer: peerIdOf(name), addresses, system: 'x86_64-linux', voterKey: voterKeyOf(name) };
       await fleet.propose('member-joined', { ...facts, secretHash });
       if (!roles.includes('voter')) return;
-      const n1 = peers[0]?.ledger.state();
-      const voters = Object.values(n1?.members ?? {}).flatMap(({ raftId }) => (raftId > 0 ? [raftId] : []));
+      const state = peers[0]?.ledger.state() ?? genesis.state;
+      const voters = Object.values(state.members).flatMap(({ raftId }) => (raftId > 0 ? [raftId] : []));
       const rest = { votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false };
-      await consensus.append('configuration', new Uint8Array([1]), { voters: voters.sort(), ...rest });
+      await consensus.append('configuration', configurationData(state, { voters: voters.sort(), ...rest }));
     },
     async fill(count) {
       for (let number = 0; number < count; number += 1) {

@@ -5,13 +5,17 @@ import assert from 'node:assert/strict';
 import { createGenesis, type Genesis } from '../../node/ledger/genesis-core.ts';
 import type { CommittedEntry } from '../../node/ledger/index.ts';
 import { type Applied, applyEntry } from '../../node/ledger/ledger-core.ts';
+import { encodeConfigurationContext } from '../../protocols/certificate.ts';
 import { sha256Hex } from '../../protocols/codec.ts';
-import { type Configuration, entryChainHash } from '../../protocols/consensus-record.ts';
+import { type Configuration, encodeConfigurationChange, entryChainHash } from '../../protocols/consensus-record.ts';
 import { type EntryBody, type EntryKind, encodeEntry, type LedgerEntry } from '../../protocols/ledger-entries.ts';
 import type { CommandResult, LedgerState } from '../../protocols/ledger-state.ts';
 import type { Role } from '../../protocols/primitives.ts';
 
 const base58 = '123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz';
+
+/** The voter key of a peer that nobody has a key for. */
+export const voterKeyOf = (name: string): string => peerIdOf(`${name} votes`);
 
 /** A well-formed peer id that nobody has a key for. */
 export function peerIdOf(name: string): string {
@@ -59,6 +63,7 @@ export function createLedgerScript(
       roles: ['voter', 'builder'],
       addresses: ['/ip4/127.0.0.1/tcp/4400'],
       system: 'x86_64-linux',
+      voterKey: voterKeyOf(founder),
     },
     recoveryKey: 'recovery',
     nonce: new Uint8Array(16).fill(7),
@@ -68,10 +73,9 @@ export function createLedgerScript(
   let timeMs = startMs;
   const entries: CommittedEntry[] = [];
 
-  function place(type: 'normal' | 'configuration', data: Uint8Array, configuration?: Configuration): Applied {
+  function place(type: 'normal' | 'configuration', data: Uint8Array): Applied {
     const entry = { index: state.index + 1, term: 1, type, data };
-    const placed = { ...entry, chainHash: entryChainHash(state.chainHash, entry) };
-    const committed = configuration === undefined ? placed : { ...placed, configuration };
+    const committed = { ...entry, chainHash: entryChainHash(state.chainHash, entry) };
     entries.push(committed);
     const applied = applyEntry(state, committed);
     if (applied.bug !== undefined) throw applied.bug;
@@ -112,17 +116,33 @@ export function createLedgerScript(
         autoLeave: false,
         ...configuration,
       };
-      place('configuration', new Uint8Array([1]), whole);
+      place('configuration', configurationData(state, whole));
     },
     join(name, roles = ['member'], site = 'home') {
       const secretHash = hash(`secret of ${name}`);
       const expiresAtMs = timeMs + 60_000;
       script.accept('invite-opened', { secretHash, name, site, roles: [...roles], expiresAtMs });
-      const facts = { peer: peerIdOf(name), addresses: [`/dns4/${name}/tcp/4400`], system: 'x86_64-linux' };
+      const facts = {
+        peer: peerIdOf(name),
+        addresses: [`/dns4/${name}/tcp/4400`],
+        system: 'x86_64-linux',
+        voterKey: voterKeyOf(name),
+      };
       script.accept('member-joined', { ...facts, secretHash });
     },
   };
   return script;
+}
+
+/** The data of an entry that puts a configuration in force, whatever was before. */
+export function configurationData({ members }: LedgerState, configuration: Configuration): Uint8Array {
+  const raftIds = new Set([...configuration.voters, ...configuration.votersOutgoing]);
+  const voters = Object.values(members)
+    .filter(({ raftId }) => raftIds.has(raftId))
+    .map(({ raftId, peer, voterKey }) => ({ raftId, peer, key: voterKey ?? peer }));
+  const context = encodeConfigurationContext({ configuration, voters });
+  const steps = configuration.voters.map((raftId) => ({ kind: 'add-voter' as const, raftId }));
+  return encodeConfigurationChange({ transition: 'joint-explicit', steps, context });
 }
 
 /** The state without what every entry moves. */

@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import type { CommittedEntry, Ledger, LedgerConsensus } from '../../node/ledger/index.ts';
-import { type Configuration, entryChainHash } from '../../protocols/consensus-record.ts';
+import { entryChainHash } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 
 type StateMachine = Pick<Ledger, 'appliedIndex' | 'apply' | 'durableIndex'>;
@@ -12,7 +12,7 @@ export interface MemoryConsensus {
   /** Brings a started ledger up to date and delivers to it from now on. */
   attach(ledger: StateMachine): Promise<LedgerConsensus>;
   detach(ledger: StateMachine): void;
-  append(type: 'normal' | 'configuration', data: Uint8Array, configuration?: Configuration): Promise<number>;
+  append(type: 'normal' | 'configuration', data: Uint8Array): Promise<number>;
   readonly entries: readonly CommittedEntry[];
   firstIndex(): number;
 }
@@ -39,11 +39,11 @@ export function createMemoryConsensus(genesis: { readonly chainHash: string }): 
   const consensus: MemoryConsensus = {
     entries,
     firstIndex: () => firstIndex,
-    append: (type, data, configuration) =>
+    append: (type, data) =>
       inTurn(async () => {
         const entry = { index: entries.length + 2, term: 1, type, data };
         const chained = { ...entry, chainHash: entryChainHash(entries.at(-1)?.chainHash ?? genesis.chainHash, entry) };
-        entries.push(configuration === undefined ? chained : { ...chained, configuration });
+        entries.push(chained);
         for (const ledger of attached) await deliver(ledger);
         return entry.index;
       }),

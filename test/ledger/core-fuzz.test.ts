@@ -85,7 +85,10 @@ function createBodies(script: LedgerScript, random: () => number): Bodies {
       system: 'x86_64-linux',
       secretHash: hash(`invite ${number(20)}`),
     }),
-    'member-updated': () => ({ peer: peerIdOf(`p${number(8)}`), addresses: [], system: 'aarch64-linux' }),
+    'member-updated': () => ({
+      ...{ peer: peerIdOf(`p${number(8)}`), addresses: [], system: 'aarch64-linux' },
+      ...(chance(0.5) ? { voterKey: peerIdOf(`key ${number(4)}`) } : {}),
+    }),
     'draft-staged': () => ({
       base: chance(0.9) ? script.state().head : revision('other'),
       previous: chance(0.9) ? (script.state().draft?.hash ?? null) : null,
@@ -201,6 +204,19 @@ function createBodies(script: LedgerScript, random: () => number): Bodies {
     'task-aborted': () => ({ task: pick(tasks(), undefined)?.id ?? 't1' }),
     'task-retried': () => ({ task: pick(tasks(), undefined)?.id ?? 't1' }),
     'level-raised': () => ({ level: 1 }),
+    'voter-added': () => ({
+      peer: peerIdOf(`p${number(8)}`),
+      replaces: chance(0.5) ? null : peerIdOf(`p${number(8)}`),
+    }),
+    'voter-removed': () => ({ peer: peerIdOf(`p${number(8)}`) }),
+    'member-removed': () => ({ peer: peerIdOf(`p${number(30)}`) }),
+    'checkpoint-begun': () => ({}),
+    'checkpoint-made': () => ({ index: script.state().checkpointBegun, stateHash: hash('state') }),
+    'generation-begun': () => ({
+      ...{ version: 1, fleet: hash('fleet'), number: 1 + number(2), baseIndex: script.state().index, baseTerm: 1 },
+      ...{ baseHash: hash('base'), voters: [{ raftId: 1_000_000, peer: peerIdOf('n1'), key: peerIdOf('key') }] },
+      signature: null,
+    }),
     'notice-delivered': () => ({ notice: number(50), sink: pick(['console', 'discord'], 'console') }),
   };
 }

@@ -90,7 +90,7 @@ test('applyEntry() allots each voter a number of its own and takes configuration
     [1, 2, 0, 3],
   );
   assert.deepEqual(script.state().voters, [1]);
-  script.configure({ voters: [2, 1], learners: [3] });
+  script.configure({ voters: [1, 2], learners: [3] });
   assert.deepEqual(script.state().voters, [1, 2]);
   assert.deepEqual(script.state().learners, [3]);
   script.configure({ voters: [1, 2, 3], votersOutgoing: [1, 2], autoLeave: true });

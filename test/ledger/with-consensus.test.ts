@@ -7,6 +7,7 @@ import { bootstrapLog, type Consensus, createConsensus } from '../../node/consen
 import { systemClock } from '../../node/host/clock.ts';
 import { readGenesis } from '../../node/ledger/index.ts';
 import { MemoryStore } from '../consensus/memory-store.ts';
+import { MemoryWitness } from '../consensus/memory-witness.ts';
 import { createLedgerFleet, createTestLogger, type LedgerPeer, patient } from '../helpers/ledger-peers.ts';
 import { peerIdOf } from '../helpers/ledger-script.ts';
 
@@ -15,10 +16,10 @@ test('createLedger() is the state machine of consensus, over restarts, and a mem
   // n1 runs on the real consensus instead of the double.
   const n1 = await fleet.add('n1', 'consensus');
   fleet.consensus.detach(n1.ledger);
-  const store = new MemoryStore();
+  const disk = { store: new MemoryStore(), witness: new MemoryWitness() };
   const { state } = readGenesis(fleet.genesis);
   const configuration = { voters: [1], votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false };
-  await bootstrapLog(store, { index: 1, term: state.term, chainHash: state.chainHash, configuration });
+  await bootstrapLog(disk, { index: 1, term: state.term, chainHash: state.chainHash, configuration });
   let consensus = await startConsensus(n1);
   const web1 = await fleet.add('web1', 'voters');
   await update(n1, 1);
@@ -38,7 +39,7 @@ test('createLedger() is the state machine of consensus, over restarts, and a mem
     const logger = createTestLogger([]);
     const members = ledger.raftMembers();
     const started = createConsensus({ raftId: 1 })({
-      store,
+      ...disk,
       mesh,
       clock: systemClock,
       logger,

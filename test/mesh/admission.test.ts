@@ -12,6 +12,7 @@ const genesis = encode({ kind: 'fleet-founded' });
 const fleet = sha256Hex(genesis);
 const builderKey = `web1:${Buffer.alloc(32).toString('base64')}`;
 const newIdentity = () => identityFromSeed(randomBytes(32));
+const voterKey = newIdentity().peer;
 
 /** A member with an open invite that admits who knows the secret. */
 async function openFleet(t: TestContext): Promise<{ host: TestPeer; token: string; admitted: string[] }> {
@@ -21,10 +22,11 @@ async function openFleet(t: TestContext): Promise<{ host: TestPeer; token: strin
   serveJoins({
     mesh: host.mesh,
     logger,
-    async admit({ peer, secret, addresses, system, builderKey: key }) {
+    async admit({ peer, secret, addresses, system, ...keys }) {
       if (!secretHashes.has(sha256Hex(secret)))
         throw new ParleyError('invite-unknown', 'no such invite', { hint: 'Ask.' });
-      assert.deepEqual([addresses, system, key], [['/ip4/127.0.0.1/tcp/9'], 'x86_64-linux', builderKey]);
+      assert.deepEqual([addresses, system], [['/ip4/127.0.0.1/tcp/9'], 'x86_64-linux']);
+      assert.deepEqual(keys, { builderKey, voterKey });
       admitted.push(peer);
       host.members.set(peer);
       const contacts = [{ peer: host.mesh.self, addresses: host.mesh.addresses(), raftId: 1 }];
@@ -41,7 +43,7 @@ async function openFleet(t: TestContext): Promise<{ host: TestPeer; token: strin
 function join(token: JoinToken, identity: Identity) {
   const addresses = ['/ip4/127.0.0.1/tcp/9'];
   const signal = AbortSignal.timeout(8_000);
-  return joinFleet({ token, identity, addresses, system: 'x86_64-linux', builderKey, signal });
+  return joinFleet({ token, identity, addresses, system: 'x86_64-linux', builderKey, voterKey, signal });
 }
 
 test('joinFleet() gets the grant, also a second time', async (t) => {

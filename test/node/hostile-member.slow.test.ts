@@ -29,7 +29,8 @@ async function joinAsMember(t: TestContext, peer: TestedPeer): Promise<Mesh> {
   const { token } = (await ask([peer.socket], { ...invite, roles: [...invite.roles] }, signal)) as { token: string };
   const identity = identityFromSeed(randomBytes(32));
   const builderKey = `evil-1:${Buffer.alloc(32).toString('base64')}`;
-  const facts = { identity, addresses: [], system: 'x86_64-linux', builderKey };
+  const voterKey = identityFromSeed(randomBytes(32)).peer;
+  const facts = { identity, addresses: [], system: 'x86_64-linux', builderKey, voterKey };
   const grant = await joinFleet({ ...facts, token: parseToken(token), signal });
   const members = new TestMembers();
   for (const contact of grant.contacts) members.set(contact.peer, [...contact.addresses]);

@@ -62,7 +62,14 @@ export const sampleRequests: Readonly<Record<string, readonly object[]>> = {
     { kind: 'entry', version: 1, id: 'forged', actor: 'bob', entry: { kind: 'draft-discarded', body: {} } },
   ],
   '/parley/join/1': [
-    { version: 1, secret: new Uint8Array(32), addresses: [], system: 'x86_64-linux', builderKey: 'evil-1:AAAA' },
+    {
+      version: 1,
+      secret: new Uint8Array(32),
+      addresses: [],
+      system: 'x86_64-linux',
+      builderKey: 'evil-1:AAAA',
+      voterKey: 'nobody',
+    },
   ],
   '/parley/journal/1': [{ version: 1, incarnation: 1, from: 1 }],
   '/parley/ledger/1': [{ version: 1, fleet: hash, from: 2, previous: hash }],

@@ -1,0 +1,25 @@
+// Owns the error of a voter whose log is not what it wrote: what it says, and what a person or the peer itself is to do. Such
+// a voter may have acknowledged what it no longer holds, so it must never speak under its raft id again.
+
+import { ParleyError } from '../../protocols/errors.ts';
+
+/** The code of every error about a damaged log. */
+export const damagedLogCode = 'damaged-log';
+
+const hintForOne =
+  'This is the only voter of its fleet: nobody else holds what was acknowledged here. Restore its whole state folder from a backup, or begin a new generation of the fleet with the recovery key that `parley init` wrote.';
+const hintForSeveral =
+  'It must not vote again with this state: it rejoins with an empty log under a new raft id that the ledger allots; its key stays.';
+
+/** The error for a log that is not what was written. */
+export function damaged(what: string, cause?: unknown): ParleyError {
+  const hint = 'Do not start this voter with this state again.';
+  return new ParleyError(damagedLogCode, `cannot use the log of this voter: ${what}`, { hint, cause });
+}
+
+/** The same error with a hint that fits a fleet of these voters; other errors pass unchanged. */
+export function advised(error: unknown, voters: readonly number[]): unknown {
+  if (!(error instanceof ParleyError) || error.code !== damagedLogCode) return error;
+  const hint = voters.length > 1 ? hintForSeveral : hintForOne;
+  return new ParleyError(error.code, error.message, { hint, cause: error.cause ?? error });
+}

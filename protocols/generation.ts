@@ -1,0 +1,43 @@
+// Owns generations: how a fleet that lost the majority of its voters goes on. A record names the point that the fleet goes
+// on from and its new voters, and is signed with the recovery key that `init` wrote; the ledger's entries that followed on
+// that point in older generations never count again.
+
+import * as v from 'valibot';
+import { voterIdentitySchema } from './certificate.ts';
+import { encode, hashOf } from './codec.ts';
+import { positionSchema } from './consensus-record.ts';
+import { countSchema, hashSchema, signatureSchema } from './primitives.ts';
+
+export const generationRecordBytesMax = 8 * 1024;
+/** Raft ids of generation g start at g times this: no id that a lost part of the ledger allotted is ever used again. */
+export const raftIdsPerGeneration = 1_000_000;
+
+export const generationRecordSchema = v.object({
+  version: v.literal(1),
+  fleet: hashSchema,
+  /** 1 for the first recovery; genesis begins generation 0. */
+  number: v.pipe(countSchema, v.minValue(1)),
+  /** The last entry that the new generation keeps. */
+  baseIndex: positionSchema,
+  baseTerm: positionSchema,
+  baseHash: hashSchema,
+  voters: v.pipe(v.array(voterIdentitySchema), v.minLength(1), v.maxLength(7)),
+  /** By the recovery key; null where that key is lost: then root on each device must trust the record by its hash. */
+  signature: v.nullable(signatureSchema),
+});
+export type GenerationRecord = v.InferOutput<typeof generationRecordSchema>;
+
+/** The bytes under the recovery key's signature. */
+export function generationStatement(record: Omit<GenerationRecord, 'signature'>): Uint8Array {
+  return encode({ purpose: 'parley-generation', ...unsigned(record) });
+}
+
+/** What people compare and `parley trust` takes: the hash of the record without its signature. */
+export function generationHash(record: Omit<GenerationRecord, 'signature'>): string {
+  return hashOf(unsigned(record));
+}
+
+function unsigned(record: Omit<GenerationRecord, 'signature'>): Omit<GenerationRecord, 'signature'> {
+  const { version, fleet, number, baseIndex, baseTerm, baseHash, voters } = record;
+  return { version, fleet, number, baseIndex, baseTerm, baseHash, voters };
+}
