@@ -4,7 +4,6 @@
 import type { Consensus } from './types.ts';
 import { type ConsensusComponents, type ConsensusInit, Voter } from './voter.ts';
 
-export { damagedLogCode } from './log-damage.ts';
 export { bootstrapLog } from './log-store.ts';
 export type { MemberDirectory } from './message-links.ts';
 export type * from './types.ts';

@@ -3,8 +3,7 @@
 
 import { ParleyError } from '../../protocols/errors.ts';
 
-/** The code of every error about a damaged log. */
-export const damagedLogCode = 'damaged-log';
+const damagedLogCode = 'damaged-log';
 
 const hintForOne =
   'This is the only voter of its fleet: nobody else holds what was acknowledged here. Restore its whole state folder from a backup, or begin a new generation of the fleet with the recovery key that `parley init` wrote.';

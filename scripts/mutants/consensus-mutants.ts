@@ -13,6 +13,8 @@ const paperReplication = `${tests}/paper-replication.test.ts`;
 const traps = `${tests}/traps.test.ts`;
 const writes = `${tests}/append-thread.test.ts`;
 const store = `${tests}/log-store.test.ts`;
+const witness = `${tests}/witness.test.ts`;
+const flips = `${tests}/flipped-log.test.ts`;
 const voters = `${tests}/consensus.test.ts`;
 const quorums = `${tests}/quorum.test.ts`;
 
@@ -226,6 +228,77 @@ export const consensusMutants: readonly Mutant[] = [
     text: 'if (records.sealOf(record) !== record.seal)',
     replacement: 'if (false)',
     tests: [store],
+  },
+  {
+    name: 'acknowledges without a word to the witness',
+    file: `${core}/log-store.ts`,
+    text: 'await testify(this.#witness, tail);\n    this',
+    replacement: 'this',
+    tests: [witness, flips],
+  },
+  {
+    name: 'acknowledges before the witness is synced',
+    file: `${core}/log-store.ts`,
+    text: 'await testify(this.#witness, tail);\n    this',
+    replacement: 'void testify(this.#witness, tail).catch(() => undefined);\n    this',
+    tests: [witness],
+  },
+  {
+    name: 'tells the witness before the database',
+    file: `${core}/log-store.ts`,
+    text: 'await this.#store.batch([...operations, putTail(tail)], { sync: true });',
+    replacement:
+      'await testify(this.#witness, tail);\n    await this.#store.batch([...operations, putTail(tail)], { sync: true });',
+    tests: [witness],
+  },
+  {
+    name: 'opens without asking the witness',
+    file: `${core}/log-store.ts`,
+    text: 'await confirm(witness, tail);',
+    replacement: '',
+    tests: [witness, flips],
+  },
+  {
+    name: 'the witness does not look at the vote',
+    file: `${core}/witness.ts`,
+    text: 'tail.vote === noted.vote && ',
+    replacement: '',
+    tests: [witness],
+  },
+  {
+    name: 'the witness lets later batches take back a vote',
+    file: `${core}/witness.ts`,
+    text: 'return noted.vote !== 0 && tail.vote !== noted.vote;',
+    replacement: 'return false;',
+    tests: [witness],
+  },
+  {
+    name: 'opens a log whose witness is gone',
+    file: `${core}/witness.ts`,
+    text: "if (tail.batch > 0) throw damaged('its witness is missing or cannot be read');",
+    replacement: '',
+    tests: [witness],
+  },
+  {
+    name: 'begins anew with an empty database beside its witness',
+    file: `${core}/log-store.ts`,
+    text: 'if (await readWitness(witness)) return;',
+    replacement: '',
+    tests: [witness],
+  },
+  {
+    name: 'leaves entries of a failed batch behind',
+    file: `${core}/log-store.ts`,
+    text: 'return Math.max(this.log.lastIndex(), this.#doubtfulTo ?? 0);',
+    replacement: 'return this.log.lastIndex();',
+    tests: [witness],
+  },
+  {
+    name: 'the witness file writes over its only whole slot',
+    file: 'node/store/witness-file.ts',
+    text: 'position: last.position === 0 ? 1 : 0,',
+    replacement: 'position: last.position,',
+    tests: ['test/store/witness-file.test.ts'],
   },
   {
     name: 'takes messages under a false name',
