@@ -101,6 +101,7 @@ async function createMeshParts({ config, membership, identity, logger, at }: Bas
     mesh,
     clock,
     logger,
+    verifySignature,
   });
   const shared = { mesh, ledger, blobs };
   if (!votes)

@@ -2,7 +2,7 @@
 // snapshot carries. Plain data, changed by the ledger's core only.
 
 import * as v from 'valibot';
-import { voterSetSchema } from './certificate.ts';
+import { voterIdentitySchema, voterSetSchema } from './certificate.ts';
 import { memberFactsSchema } from './ledger-entries.ts';
 import { outcomeSchema, taskStatusSchema, taskTypeSchema } from './outcome.ts';
 import { policySchema } from './policy.ts';
@@ -23,6 +23,9 @@ import {
   textSchema,
   timeMsSchema,
 } from './primitives.ts';
+
+/** Raft ids that are remembered: more than could be given up while one change of voters is under way. */
+export const allottedKeptMax = 64;
 
 const text = (lengthMax: number) => v.pipe(v.string(), v.maxLength(lengthMax));
 
@@ -232,10 +235,14 @@ export const ledgerStateSchema = v.object({
   ),
   /** The voters in force with the keys that certificates are judged by. */
   voterSet: voterSetSchema,
+  /** Who the newest raft ids were allotted to, oldest first: a change of voters names no others but those in force. */
+  allotted: v.pipe(v.array(voterIdentitySchema), v.maxLength(allottedKeptMax)),
   /** Index of the `checkpoint-begun` that the newest `checkpoint-made` speaks of; 0 before the first. */
   checkpointIndex: countSchema,
   /** Index of a `checkpoint-begun` whose checkpoint is to follow; 0 for none. */
   checkpointBegun: countSchema,
+  /** Index of the newest `checkpoint-made`; 0 before the first. */
+  checkpointMade: countSchema,
   invites: v.record(hashSchema, inviteSchema),
   draft: v.nullable(draftSchema),
   /** The project's head; null before the first commit. */

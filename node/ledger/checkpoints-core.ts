@@ -7,12 +7,12 @@ export const checkpointBegun: Handler<'checkpoint-begun'> = (state, _body, meta)
   state: { ...state, checkpointBegun: meta.index },
 });
 
-export const checkpointMade: Handler<'checkpoint-made'> = (state, body) => {
+export const checkpointMade: Handler<'checkpoint-made'> = (state, body, meta) => {
   if (state.checkpointBegun === 0 || body.index !== state.checkpointBegun) {
     throw refusal(
       'checkpoint-unknown',
       `no checkpoint was begun at entry ${body.index} that a later one did not replace`,
     );
   }
-  return { state: { ...state, checkpointIndex: body.index, checkpointBegun: 0 } };
+  return { state: { ...state, checkpointIndex: body.index, checkpointBegun: 0, checkpointMade: meta.index } };
 };

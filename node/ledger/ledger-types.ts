@@ -1,6 +1,7 @@
 // Owns the public shape of the ledger room: what other rooms may ask of the replicated ledger, and what it needs of them.
 // Types only, so that every file of the room and its neighbours can agree on them.
 
+import type { Certificate, VoterSet } from '../../protocols/certificate.ts';
 import type { Configuration, RaftEntry } from '../../protocols/consensus-record.ts';
 import type { JoinContact } from '../../protocols/join.ts';
 import type { EntryDraft } from '../../protocols/ledger-entries.ts';
@@ -35,6 +36,37 @@ export interface LedgerConsensus {
   compact(index: number): Promise<void>;
 }
 
+/** Whether this voter may sign for an entry that it has applied. */
+export type Verdict =
+  | { readonly kind: 'sign' }
+  /** Not yet: the own state at a checkpoint is still being encoded. */
+  | { readonly kind: 'wait' }
+  /** Never. An alarm is what no controller in order asks for. */
+  | { readonly kind: 'refuse'; readonly reason: string; readonly isAlarm: boolean };
+
+/** The certificates that a peer has, and the voters that they are judged by. */
+export interface CertificateKeeper {
+  /** The voters in force just before an index; undefined beyond the entry after the last applied one, and where nobody knows any more. */
+  voterSetBefore(index: number): VoterSet | undefined;
+  certificateAt(index: number): Certificate | undefined;
+  /** Everything up to here is proved, by the hash chain; 0 before the first certificate. */
+  certifiedIndex(): number;
+  /**
+   * Believes a certificate whose chain hash is that of the own entry, once its signatures hold.
+   * @throws ParleyError `certificate-invalid`, or `certificate-early` (retryable) before the voters at its index are known.
+   */
+  take(certificate: Certificate): Promise<void>;
+}
+
+/** What a voter's certifier asks of the ledger (structurally what node/consensus needs of its state machine). */
+export interface Certification extends CertificateKeeper {
+  fleet(): string;
+  /** Whether this voter may sign for an entry that it has applied, at that very index. */
+  verdictOn(entry: CommittedEntry): Verdict;
+  /** Applied entries that deserve certificates of their own and have none yet: orders, configurations, checkpoints. Ascending. */
+  uncertified(): readonly number[];
+}
+
 export interface LedgerInit {
   /** Peer id of this peer. */
   readonly self: string;
@@ -52,6 +84,8 @@ export interface LedgerComponents {
   readonly mesh: Pick<Mesh, 'handle' | 'open' | 'connectedPeers' | 'onPeerChange'>;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** True for the Ed25519 signature of bytes by the key of a peer or a voter. */
+  readonly verifySignature: (key: string, bytes: Uint8Array, signature: Uint8Array) => boolean;
 }
 
 export interface ProposeResult {
@@ -117,6 +151,11 @@ export interface Ledger extends Startable {
   durableIndex(): number;
   /** Replaces the state by a snapshot that the leader sent, and stores it. */
   restore(snapshot: LedgerSnapshot): Promise<void>;
+
+  /** For consensus, and for whoever asks what is proved. */
+  certification(): Certification;
+  /** Called with each certificate that moves certifiedIndex() or proves an entry of its own. */
+  onCertified(listener: (certificate: Certificate) => void): () => void;
 
   /** May be called before `start`: nobody is a member until then. */
   meshMembers(): MeshMembersView;

@@ -1,5 +1,6 @@
 // Owns how the parts of the room become one ledger: what starts in which order, where entries come from, what is kept.
 
+import type { Certificate } from '../../protocols/certificate.ts';
 import { decode, encode } from '../../protocols/codec.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { JoinContact } from '../../protocols/join.ts';
@@ -9,6 +10,8 @@ import type { KeyValueStore } from '../interfaces.ts';
 import { createBlobClient } from './blob-client.ts';
 import { keepBlobs } from './blob-keeper.ts';
 import { serveBlobs } from './blob-server.ts';
+import { createCertificates } from './certificates.ts';
+import { createCertification, type LedgerCertification } from './certification.ts';
 import { createEntryLog, type EntryLog } from './entry-log.ts';
 import { followVoters } from './entry-puller.ts';
 import { serveEntries } from './entry-server.ts';
@@ -31,6 +34,7 @@ const logTail = 1_000;
 interface Running {
   readonly genesis: Genesis;
   readonly replica: Replica;
+  readonly certification: LedgerCertification;
   readonly snapshots: SnapshotStore;
   readonly log: EntryLog;
   readonly stops: (() => void | Promise<void>)[];
@@ -40,7 +44,8 @@ interface Running {
 export function createLedger(init: LedgerInit): (components: LedgerComponents) => Ledger {
   return (components) => {
     const { store, blobs, mesh, clock, logger } = components;
-    const listeners = createListeners(logger);
+    const listeners = createListeners<LedgerState>(logger);
+    const certified = createListeners<Certificate>(logger);
     let contacts: readonly JoinContact[] = [];
     let running: Running | undefined;
     let consensus: LedgerConsensus | undefined;
@@ -73,7 +78,11 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
         snapshots,
         logger,
         stopsAtLevel: init.source === 'consensus',
-        onResult: proposals.applied,
+        onEntry(entry, applied) {
+          proposals.applied(entry, applied.result);
+          certification.applied(entry, applied);
+        },
+        onRestored: (state) => certification.restored(state),
         // What is replayed while opening was told of before; those who watch start with the whole.
         onApplied: (state) => running !== undefined && listeners.tell(state),
         onSaved: () => {
@@ -82,8 +91,11 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
           });
         },
       });
+      const onCertified = certified.tell;
+      const certificates = createCertificates({ first, verifySignature: components.verifySignature, onCertified });
+      const certification = createCertification({ certificates, state: replica.state, checkpointHash: () => null });
       if (init.source === 'voters') await replay(replica, log);
-      return { genesis, replica, snapshots, log, stops: [] };
+      return { genesis, replica, certification, snapshots, log, stops: [] };
     }
 
     /** Serving and following begin once the state is there. */
@@ -185,6 +197,8 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
       snapshot: () => required().replica.save(),
       restore: (snapshot) => required().replica.restore(snapshot),
       durableIndex: () => required().snapshots.settledIndex(),
+      certification: () => required().certification,
+      onCertified: certified.add,
       meshMembers: () => views.mesh,
       raftMembers: () => views.raft,
       fetchBlob: blobClient.fetchBlob,

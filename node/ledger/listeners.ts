@@ -1,19 +1,18 @@
-// Owns who watches the ledger: listeners are told of new states, in order, and none can hurt the ledger.
+// Owns who watches the ledger: listeners are told of new states and certificates, in order, and none can hurt the ledger.
 
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import type { Logger } from '../interfaces.ts';
-import type { AppliedListener } from './ledger-types.ts';
 
 /** Listeners of one peer: more is a leak. */
 const listenersMax = 10_000;
 
-export interface Listeners {
-  add(listener: AppliedListener): () => void;
-  readonly tell: AppliedListener;
+export interface Listeners<News extends { readonly index: number }> {
+  add(listener: (news: News) => void): () => void;
+  readonly tell: (news: News) => void;
 }
 
-export function createListeners(logger: Logger): Listeners {
-  const listeners = new Set<{ readonly call: AppliedListener }>();
+export function createListeners<News extends { readonly index: number }>(logger: Logger): Listeners<News> {
+  const listeners = new Set<{ readonly call: (news: News) => void }>();
   return {
     add(call) {
       if (listeners.size >= listenersMax) throw new Error('too many listeners of the ledger');
@@ -21,12 +20,12 @@ export function createListeners(logger: Logger): Listeners {
       listeners.add(own);
       return () => listeners.delete(own);
     },
-    tell(state) {
+    tell(news) {
       for (const { call } of [...listeners]) {
         try {
-          call(state);
+          call(news);
         } catch (error) {
-          logger.error({ index: state.index, error: String(error) }, 'a listener of the ledger failed');
+          logger.error({ index: news.index, error: String(error) }, 'a listener of the ledger failed');
         }
       }
     },
@@ -35,7 +34,7 @@ export function createListeners(logger: Logger): Listeners {
 
 /** Resolves with the first state that the predicate accepts, the present one included. Rejects with the signal's reason or what the predicate throws. */
 export async function waitForState(
-  ledger: { readonly state: () => LedgerState; readonly onApplied: Listeners['add'] },
+  ledger: { readonly state: () => LedgerState; readonly onApplied: Listeners<LedgerState>['add'] },
   predicate: (state: LedgerState) => boolean,
   signal: AbortSignal,
 ): Promise<LedgerState> {

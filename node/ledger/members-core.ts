@@ -2,7 +2,7 @@
 
 import type { EntryBody, MemberFacts } from '../../protocols/ledger-entries.ts';
 import { memberNamed } from '../../protocols/ledger-rules.ts';
-import type { Invite, LedgerState, Member } from '../../protocols/ledger-state.ts';
+import { allottedKeptMax, type Invite, type LedgerState, type Member } from '../../protocols/ledger-state.ts';
 import { invitesMax, membersMax, votersMax } from '../../protocols/limits.ts';
 import type { Role } from '../../protocols/primitives.ts';
 import { addNotice } from './notices-core.ts';
@@ -38,8 +38,10 @@ export function foundedState(
       voters: [{ raftId: 1, peer: founder.peer, key: facts.voterKey }],
       votersOutgoing: [],
     },
+    allotted: [{ raftId: 1, peer: founder.peer, key: facts.voterKey }],
     checkpointIndex: 0,
     checkpointBegun: 0,
+    checkpointMade: 0,
     invites: {},
     draft: null,
     head: null,
@@ -148,7 +150,10 @@ type Fixed = Pick<Member, 'name' | 'site' | 'roles' | 'raftId' | 'joinedAtMs'> &
 /** Stores a member with what it now tells about itself. */
 function putFacts(state: LedgerState, fixed: Fixed, facts: MemberFacts): LedgerState {
   const { member, nextRaftId } = withFacts(fixed, facts, state.nextRaftId);
-  return { ...putRecord(state, 'members', member.peer, member), nextRaftId };
+  const { raftId, peer, voterKey: key } = member;
+  const isNew = nextRaftId > state.nextRaftId && key !== undefined;
+  const allotted = isNew ? [...state.allotted, { raftId, peer, key }].slice(-allottedKeptMax) : state.allotted;
+  return { ...putRecord(state, 'members', member.peer, member), nextRaftId, allotted };
 }
 
 /**

@@ -4,9 +4,9 @@
 import { hashOf } from '../../protocols/codec.ts';
 import { entryChainHash } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
-import { type CommandResult, type LedgerState, ledgerLevelMax } from '../../protocols/ledger-state.ts';
+import { type LedgerState, ledgerLevelMax } from '../../protocols/ledger-state.ts';
 import type { Logger } from '../interfaces.ts';
-import { applyNext, beginBatch } from './ledger-core.ts';
+import { type Applied, applyNext, beginBatch } from './ledger-core.ts';
 import type { AppliedListener, CommittedEntry, LedgerSnapshot } from './ledger-types.ts';
 import { type SnapshotStore, snapshotOf, stateOf } from './snapshots.ts';
 
@@ -31,7 +31,9 @@ export function createReplica(init: {
   readonly snapshots: SnapshotStore;
   readonly logger: Logger;
   /** Called with each entry and what it came to, before the listeners. */
-  readonly onResult: (entry: CommittedEntry, result: CommandResult | undefined) => void;
+  readonly onEntry: (entry: CommittedEntry, applied: Applied) => void;
+  /** Called when a snapshot has taken the place of entries. */
+  readonly onRestored: (state: LedgerState) => void;
   readonly onApplied: AppliedListener;
   /** Called after each stored snapshot. */
   readonly onSaved: () => void;
@@ -56,7 +58,7 @@ export function createReplica(init: {
     state = applied.state;
     bytesSince += entry.data.byteLength;
     if (applied.bug !== undefined) logger.error({ index: entry.index, error: applied.bug }, 'applying an entry failed');
-    init.onResult(entry, applied.result);
+    init.onEntry(entry, applied);
   }
 
   function saveIfDue(): void {
@@ -104,6 +106,7 @@ export function createReplica(init: {
       await saving?.catch(() => undefined);
       await store(snapshot);
       state = next;
+      init.onRestored(state);
       init.onApplied(state);
     },
     async save() {

@@ -6,6 +6,7 @@ import {
   configurationContextOf,
   nextConfiguration,
   nextVoterSet,
+  type VoterIdentity,
 } from '../../protocols/certificate.ts';
 import { raftIdsPerGeneration } from '../../protocols/generation.ts';
 import type { LedgerState, Member } from '../../protocols/ledger-state.ts';
@@ -82,6 +83,7 @@ export function configured(state: LedgerState, at: { readonly index: number; rea
   } catch {
     return state;
   }
+  if (context !== undefined && !namesVoters(state, context)) return state;
   const { votersOutgoing, learnersNext, autoLeave } = state.joint ?? noJoint;
   const before = { voters: state.voters, learners: state.learners, votersOutgoing, learnersNext, autoLeave };
   const after = nextConfiguration(before, context);
@@ -96,6 +98,22 @@ export function configured(state: LedgerState, at: { readonly index: number; rea
     voterSet: nextVoterSet(state.voterSet, at.index, context),
   };
   return isJoint ? next : withoutReplaced(next);
+}
+
+/** The voter that a raft id was allotted to; undefined for none, and for one given up long ago. */
+export function voterOf({ voterSet, allotted }: LedgerState, raftId: number): VoterIdentity | undefined {
+  const known = [...voterSet.voters, ...voterSet.votersOutgoing, ...allotted];
+  return known.find((voter) => voter.raftId === raftId);
+}
+
+/** True when the entry gives exactly its voters, each with the key that the raft id was allotted to. */
+function namesVoters(state: LedgerState, { configuration, voters }: ConfigurationContext): boolean {
+  const raftIds = new Set([...configuration.voters, ...configuration.votersOutgoing]);
+  const isRight = ({ raftId, peer, key }: VoterIdentity): boolean => {
+    const known = voterOf(state, raftId);
+    return raftIds.delete(raftId) && known?.peer === peer && known.key === key;
+  };
+  return voters.every(isRight) && raftIds.size === 0;
 }
 
 const noJoint = { votersOutgoing: [], learnersNext: [], autoLeave: false };

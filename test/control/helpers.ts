@@ -118,6 +118,8 @@ export function buildState(parts: StateParts): LedgerState {
     voterSet: { generation: 0, index: 1, voters: [], votersOutgoing: [] },
     checkpointIndex: 0,
     checkpointBegun: 0,
+    checkpointMade: 0,
+    allotted: [],
     invites: {},
     draft: null,
     head: null,

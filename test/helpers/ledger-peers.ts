@@ -7,6 +7,7 @@ import type { TestContext } from 'node:test';
 import { systemClock } from '../../node/host/clock.ts';
 import type { BlobStore, Clock, KeyValueStore, Logger, Mesh, StoreOperation } from '../../node/interfaces.ts';
 import { createLedger, type Ledger, type LedgerInit } from '../../node/ledger/index.ts';
+import { verifySignature } from '../../node/mesh/identity.ts';
 import { createBlobStore, openStore } from '../../node/store/index.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { EntryBody, EntryKind } from '../../protocols/ledger-entries.ts';
@@ -83,6 +84,7 @@ export async function createLedgerFleet(t: TestContext): Promise<LedgerFleet> {
         mesh,
         clock,
         logger,
+        verifySignature,
       });
       const node: LedgerPeer = {
         peer,

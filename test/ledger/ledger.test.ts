@@ -183,7 +183,7 @@ test("createLedger() refuses another fleet's genesis and a start without any", a
   const { createLedger } = await import('../../node/ledger/index.ts');
   const { blobs, store } = n1;
   const mesh = fleet.network.join(peerIdOf('other'));
-  const parts = { blobs, mesh, clock: createManualClock(), logger: silent };
+  const parts = { blobs, mesh, clock: createManualClock(), logger: silent, verifySignature: () => false };
   const other = createLedger({ self: peerIdOf('n1'), source: 'consensus', genesis: foreign })({ store, ...parts });
   await assert.rejects(other.start(), { code: 'wrong-fleet' });
   const empty = { ...store, get: async () => undefined };
