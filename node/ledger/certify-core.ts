@@ -7,7 +7,20 @@ import { encode } from '../../protocols/codec.ts';
 import type { Configuration } from '../../protocols/consensus-record.ts';
 import { decodeEntry, type EntryBody, type LedgerEntry } from '../../protocols/ledger-entries.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
-import type { CommittedEntry, Verdict } from './ledger-types.ts';
+import type { EntryAt } from './ledger-core.ts';
+
+/** Whether this voter may sign for an entry that it has applied. */
+export type Verdict =
+  | { readonly kind: 'sign' }
+  /** Not yet: the own state at a checkpoint is still being encoded. */
+  | { readonly kind: 'wait' }
+  /** Never. An alarm is what no controller in order asks for. */
+  | { readonly kind: 'refuse'; readonly reason: string; readonly isAlarm: boolean };
+
+/** An entry with what consensus put in force with it. */
+interface JudgedEntry extends EntryAt {
+  readonly configuration?: Configuration;
+}
 
 /** What this peer knows at or after the entry. */
 export interface Known {
@@ -31,13 +44,13 @@ export function marksOf(state: LedgerState): number[] {
 }
 
 /** True for entries that are certified singly as they come. */
-export function isMark(entry: Pick<CommittedEntry, 'type'>, read: LedgerEntry | undefined): boolean {
+export function isMark(entry: Pick<EntryAt, 'type'>, read: LedgerEntry | undefined): boolean {
   if (entry.type === 'configuration') return true;
   return read?.kind === 'order-given' || read?.kind === 'order-cancelled' || read?.kind === 'checkpoint-made';
 }
 
 /** Whether a voter may sign for an entry that it has applied, by what it knows now. */
-export function verdictOn(entry: CommittedEntry, known: Known): Verdict {
+export function verdictOn(entry: JudgedEntry, known: Known): Verdict {
   if (entry.type === 'configuration') return verdictOnConfiguration(entry, known);
   if (entry.data.byteLength === 0) return sign;
   const read = readEntry(entry.data);
@@ -87,7 +100,7 @@ function verdictOnCheckpoint(index: number, body: EntryBody<'checkpoint-made'>, 
 }
 
 /** What the entry says must be what the own ledger took from it, and what consensus put in force. */
-function verdictOnConfiguration(entry: CommittedEntry, { setAfter }: Known): Verdict {
+function verdictOnConfiguration(entry: JudgedEntry, { setAfter }: Known): Verdict {
   const { configuration } = entry;
   if (configuration === undefined) return refuse('consensus does not say what it put in force', true);
   if (setAfter === undefined) return refuse('the voters in force at it are not known any more', false);
@@ -100,7 +113,7 @@ function verdictOnConfiguration(entry: CommittedEntry, { setAfter }: Known): Ver
   return refuse('it names other voters than it put in force', true);
 }
 
-function isStated(entry: CommittedEntry, configuration: Configuration): boolean {
+function isStated(entry: JudgedEntry, configuration: Configuration): boolean {
   const context = configurationContextOf(entry);
   return context === undefined || Buffer.compare(encode(context.configuration), encode(configuration)) === 0;
 }

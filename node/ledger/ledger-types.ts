@@ -7,6 +7,7 @@ import type { JoinContact } from '../../protocols/join.ts';
 import type { EntryDraft } from '../../protocols/ledger-entries.ts';
 import type { CommandResult, LedgerState } from '../../protocols/ledger-state.ts';
 import type { BlobStore, Clock, KeyValueStore, Logger, Mesh, Startable } from '../interfaces.ts';
+import type { Verdict } from './certify-core.ts';
 
 /** An entry that a majority of voters has on disk, with its place in the hash chain. */
 export interface CommittedEntry extends RaftEntry {
@@ -35,14 +36,6 @@ export interface LedgerConsensus {
   /** Drops log entries up to an index that the ledger holds durably. */
   compact(index: number): Promise<void>;
 }
-
-/** Whether this voter may sign for an entry that it has applied. */
-export type Verdict =
-  | { readonly kind: 'sign' }
-  /** Not yet: the own state at a checkpoint is still being encoded. */
-  | { readonly kind: 'wait' }
-  /** Never. An alarm is what no controller in order asks for. */
-  | { readonly kind: 'refuse'; readonly reason: string; readonly isAlarm: boolean };
 
 /** The certificates that a peer has, and the voters that they are judged by. */
 export interface CertificateKeeper {
