@@ -20,17 +20,18 @@ export function orderHash(order: Pick<Order, 'peer' | 'host' | 'task' | 'plan' |
   return hashOf({ peer, host, task, plan, closure, manifest });
 }
 
-export type OrderJudgement = 'accept' | 'same' | 'conflict' | 'ignore';
+export type OrderJudgement = 'accept' | 'decline' | 'same' | 'conflict' | 'ignore';
 
 /**
- * Judges the ledger's newest order for this host against the floor. Orders for another peer of that name, cancelled or ended
- * ones and lower numbers are ignored.
+ * Judges the ledger's newest order for this host against the floor. Orders for another peer of that name, ended ones and lower
+ * numbers are ignored. One that was cancelled before this device took it up is declined: only the device can say that it never will.
  */
 export function judgeOrder(slot: SlotRecord | undefined, order: Order | undefined, self: string): OrderJudgement {
   if (order === undefined || order.peer !== self) return 'ignore';
   if (slot !== undefined && order.number < slot.number) return 'ignore';
   if (slot !== undefined && order.number === slot.number) return orderHash(order) === slot.hash ? 'same' : 'conflict';
-  return order.cancelled || order.outcome !== null ? 'ignore' : 'accept';
+  if (order.outcome !== null) return 'ignore';
+  return order.cancelled ? 'decline' : 'accept';
 }
 
 /** The record of an order that was just accepted. */

@@ -97,6 +97,8 @@ export interface DeviceComponents {
   readonly nix: {
     addRoot(link: string, storePath: string): Promise<void>;
     removeRoot(link: string): Promise<void>;
+    /** Names of the roots in a folder; none where there is no such folder. */
+    rootsIn(folder: string): Promise<string[]>;
   };
   readonly machine: Machine;
   readonly recorder: ProgramRecorder;

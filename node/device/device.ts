@@ -1,7 +1,6 @@
 // Owns the device's loop: watches the ledger for orders to this host, carries them out one at a time, and after an
 // interruption of any kind (crash, restart, a disk that failed a write) does what the record on disk says.
 
-import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import type { SlotRecord, Verdict } from '../../protocols/device-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
@@ -11,7 +10,7 @@ import type { Outcome } from '../../protocols/outcome.ts';
 import { type ProgramRun, programRunText } from '../../protocols/program-run.ts';
 import type { LogInput, TaskLog } from '../journal/index.ts';
 import { serveConfirmations } from './confirmation.ts';
-import { afterInterruption, clip, isBeforeArming, isOpen, judgeOrder } from './device-core.ts';
+import { acceptedSlot, afterInterruption, clip, isBeforeArming, isOpen, judgeOrder } from './device-core.ts';
 import type { Device, DeviceActivity, DeviceComponents, DeviceInit } from './device-types.ts';
 import { explain, type Job, pause } from './job.ts';
 import { prepareOrder, rootLink } from './preparation.ts';
@@ -25,6 +24,12 @@ const endingOutcomes: Readonly<Record<string, Outcome>> = {
   'order-refused': 'refused',
   'order-cancelled': 'cancelled',
   'order-superseded': 'superseded',
+};
+
+/** What a device says of an order that was cancelled before it came. */
+const declined: Verdict = {
+  ...{ outcome: 'cancelled', reason: 'cancelled before the device took it up' },
+  ...{ failedUnits: [], isUntouched: true },
 };
 
 /** Creates the device. It acts from `start` on, which also takes up what a crash interrupted. */
@@ -128,8 +133,9 @@ export function createDevice(init: DeviceInit): (components: DeviceComponents) =
       const isAlarmed = await slot.isAlarmed();
       if (record !== undefined && isOpen(record)) return isAlarmed && isBeforeArming(record.state) ? undefined : record;
       if (record !== undefined) await slot.repeatEnd(record);
-      if (isAlarmed || judgement !== 'accept' || order === undefined) return undefined;
-      return await slot.accept(order);
+      if (isAlarmed || order === undefined) return undefined;
+      if (judgement === 'decline') await slot.end(acceptedSlot(order), declined);
+      return judgement === 'accept' ? await slot.accept(order) : undefined;
     }
 
     async function alarm(text: string): Promise<void> {
@@ -201,7 +207,7 @@ export function createDevice(init: DeviceInit): (components: DeviceComponents) =
       const keptLinks = new Set(
         kept.filter((toplevel) => typeof toplevel === 'string').map((one) => path.basename(one)),
       );
-      const links = await readdir(init.rootsFolder).catch(() => []);
+      const links = await nix.rootsIn(init.rootsFolder);
       for (const link of links) if (!keptLinks.has(link)) await nix.removeRoot(rootLink(init.rootsFolder, link));
     }
 

@@ -1,7 +1,7 @@
 // Owns every use of a Nix store by the peer, be it the machine's own or a diverted one: what is valid, what is rooted, what
 // is fetched from where under whose signature. Other rooms see store paths and never the differences between Nix versions.
 
-import { mkdir, readlink, rm } from 'node:fs/promises';
+import { mkdir, readdir, readlink, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { ProcessRequest, ProcessResult, ProcessRunner } from '../interfaces.ts';
@@ -54,6 +54,8 @@ export interface Nix {
   /** Makes link a garbage-collector root for a valid path; an older target of the link is let go. */
   addRoot(link: string, storePath: string): Promise<void>;
   removeRoot(link: string): Promise<void>;
+  /** Names of the roots in a folder; none where there is no such folder. */
+  rootsIn(folder: string): Promise<string[]>;
   /** Makes storePath the newest generation of a profile. */
   setProfile(profile: string, storePath: string): Promise<void>;
   /** The store path that a profile's newest generation, or a root, names; undefined where there is none. */
@@ -145,6 +147,7 @@ function createOn(settings: NixSettings, runner: ProcessRunner): Nix {
       await runChecked({ program: 'nix-store', ...realiseRequest(storePath, { root: link }) });
     },
     removeRoot: (link) => rm(link, { force: true }),
+    rootsIn: (folder) => readdir(folder).catch(() => []),
     async setProfile(profile, storePath) {
       await mkdir(path.dirname(profile), { recursive: true });
       await runChecked({ program: 'nix-env', arguments: ['--profile', profile, '--set', storePath, ...noSubstitutes] });

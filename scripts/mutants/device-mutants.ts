@@ -34,8 +34,8 @@ export const deviceMutants: readonly Mutant[] = [
   {
     name: 'takes cancelled orders',
     file: 'node/device/device-core.ts',
-    text: "return order.cancelled || order.outcome !== null ? 'ignore' : 'accept';",
-    replacement: "return order.outcome !== null ? 'ignore' : 'accept';",
+    text: "return order.cancelled ? 'decline' : 'accept';",
+    replacement: "return 'accept';",
     tests: [rules],
   },
   {

@@ -34,8 +34,18 @@ test('judgeOrder() resumes the same order, and stops at another one under its nu
   }
 });
 
-test('judgeOrder() ignores what is cancelled, ended or for another peer', () => {
-  for (const change of [{ cancelled: true }, { outcome: 'superseded' as const }, { peer: '12D3KooWother' }]) {
+test('judgeOrder() declines what was cancelled before it came', () => {
+  for (const slot of [undefined, acceptedSlot({ ...order, number: 3 })]) {
+    assert.equal(judgeOrder(slot, { ...order, cancelled: true }, self), 'decline');
+  }
+});
+
+test('judgeOrder() ignores what has ended or is for another peer', () => {
+  for (const change of [
+    { outcome: 'superseded' as const },
+    { cancelled: true, outcome: 'cancelled' as const },
+    { peer: '12D3KooWother' },
+  ]) {
     for (const slot of [undefined, acceptedSlot({ ...order, number: 3 })]) {
       assert.equal(judgeOrder(slot, { ...order, ...change }, self), 'ignore', JSON.stringify(change));
     }

@@ -299,6 +299,17 @@ test('orders that are cancelled, ended, lower or for another peer are left alone
   );
 });
 
+test('an order that was cancelled before it came is declined once, and nothing is run', async (t) => {
+  const { world, run } = await begin(t);
+  world.order(7, fresh, { cancelled: true });
+  assert.equal((await run.ended(7))?.outcome, 'cancelled');
+  world.apply({});
+  await carryOut(world, run, 8, system('next'));
+  const ends = (await run.reports()).flatMap((report) => (report.kind === 'order-ended' ? [report.body.order] : []));
+  assert.deepEqual(ends, [7, 8]);
+  assert.deepEqual(world.calls, ['test next', 'boot next']);
+});
+
 test('two orders under one number raise an alarm, and nothing is accepted any more', async (t) => {
   const { world, run } = await begin(t);
   await carryOut(world, run);

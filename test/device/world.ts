@@ -204,6 +204,7 @@ async function startRun(
     nix: {
       addRoot: async (link: string, toplevel: string) => root(link, toplevel),
       removeRoot: async (link: string) => rmSync(link),
+      rootsIn: async (roots: string) => (existsSync(roots) ? readdirSync(roots) : []),
     },
     randomBytes: (count: number) => crypto.getRandomValues(new Uint8Array(count)),
   };
