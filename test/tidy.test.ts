@@ -31,8 +31,8 @@ const layers: Readonly<Record<string, readonly string[]>> = {
 /** Files of node/ that no room owns: they join the rooms, or are shared by all. */
 const joiners = ['node/main.ts', 'node/create-node.ts', 'node/enrolment.ts', 'node/config.ts', 'node/arguments.ts'];
 const sharedByRooms = ['node/interfaces.ts'];
-/** Judges of one room's pure core against the data files of others: they see its insides as tests do. */
-const seesInsides = (file: string) => topOf(file) === 'test' || file.startsWith('scripts/conformance');
+/** Judges of one room's pure core against others' data files, and simulated fleets: they see the insides as tests do. */
+const seesInsides = (file: string) => topOf(file) === 'test' || /^scripts\/(conformance|simulation)/.test(file);
 /** Parts of Node that only compute. */
 const pureBuiltins = ['node:util'];
 /** Files besides a room's index.ts that others may import: the front ends must start fast. */

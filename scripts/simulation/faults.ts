@@ -1,0 +1,171 @@
+// Owns what goes wrong in a simulated fleet, and when: crashes anywhere and at chosen writes, power cuts, pauses, cuts in one
+// or both directions, lost messages, slow links; and what a fleet does to itself, such as compaction and handovers.
+
+import type { Chance } from './chance.ts';
+import type { Fleet, Peer } from './fleet.ts';
+
+type Fault = (fleet: Fleet, chance: Chance) => void;
+
+/** Each with its weight. */
+const faults: readonly (readonly [weight: number, fault: Fault])[] = [
+  [20, crashOne],
+  [20, crashAtWrite],
+  [15, pauseOne],
+  [15, cutOneWay],
+  [8, partition],
+  [10, loseMessages],
+  [5, slowDown],
+  [14, compactOne],
+  [6, transferLeadership],
+  [2, restartAll],
+];
+const totalWeight = faults.reduce((sum, [weight]) => sum + weight, 0);
+
+/** Lets things go wrong from now on. @returns the function that puts everything right again. */
+export function startFaults(fleet: Fleet): () => void {
+  const chance = fleet.chance('faults');
+  let isOver = false;
+  fleet.restartMs = () => (chance.happens(0.6) ? chance.between(5, 200) : chance.between(200, 4_000));
+  fleet.network.lossRate = chance.happens(0.5) ? 0 : chance.between(0, 0.01);
+  // Some runs are rough, some give the fleet time to work.
+  const periodMs = chance.between(150, 1_500);
+  const strike = (): void => {
+    if (isOver) return;
+    pickFault(chance)(fleet, chance);
+    fleet.time.schedule(chance.between(0.2, 1.8) * periodMs, undefined, 'the next fault', strike);
+  };
+  strike();
+  return () => {
+    isOver = true;
+    fleet.crashPoint = () => undefined;
+    fleet.restartMs = () => 50;
+    fleet.network.lossRate = 0;
+    fleet.network.slownessMs = 0;
+    fleet.network.heal();
+    for (const { life } of fleet.peers.values()) life?.resume();
+    for (const name of fleet.peers.keys()) fleet.boot(name);
+  };
+}
+
+function pickFault(chance: Chance): Fault {
+  let at = chance.below(totalWeight);
+  for (const [weight, fault] of faults) {
+    if (at < weight) return fault;
+    at -= weight;
+  }
+  return crashOne;
+}
+
+/** Leaders are worth more trouble than others. */
+function victim(fleet: Fleet, chance: Chance): Peer {
+  const leader = fleet.voters()[0]?.life.name;
+  const chosen = leader !== undefined && chance.happens(0.4) ? fleet.peers.get(leader) : undefined;
+  return chosen ?? chance.pick([...fleet.peers.values()]);
+}
+
+function crashOne(fleet: Fleet, chance: Chance): void {
+  const { hardware } = victim(fleet, chance);
+  const isPowerCut = chance.happens(0.4);
+  fleet.count(isPowerCut ? 'powerCuts' : 'crashes');
+  fleet.crash(hardware.name, isPowerCut);
+}
+
+/** One process dies at one of its next writes. */
+function crashAtWrite(fleet: Fleet, chance: Chance): void {
+  const { name } = victim(fleet, chance).hardware;
+  let left = chance.below(12);
+  fleet.crashPoint = (life) => {
+    if (life.name !== name) return undefined;
+    left -= 1;
+    if (left > 0) return undefined;
+    fleet.crashPoint = () => undefined;
+    return chance.happens(0.5) ? 'before' : 'after';
+  };
+}
+
+function pauseOne(fleet: Fleet, chance: Chance): void {
+  const { life } = victim(fleet, chance);
+  if (life === undefined || life.isPaused) return;
+  fleet.count('pauses');
+  fleet.time.note(`${life.name} stands still`);
+  life.isPaused = true;
+  fleet.time.schedule(chance.between(100, 4_000), undefined, `${life.name} goes on`, () => life.resume());
+}
+
+function cutOneWay(fleet: Fleet, chance: Chance): void {
+  const one = victim(fleet, chance).hardware.identity.peer;
+  const other = chance.pick([...fleet.peers.values()]).hardware.identity.peer;
+  if (one === other) return;
+  fleet.count('cuts');
+  const [from, to] = chance.happens(0.5) ? [one, other] : [other, one];
+  fleet.network.cut(from, to);
+  healSoon(fleet, chance);
+}
+
+function partition(fleet: Fleet, chance: Chance): void {
+  const peers = [...fleet.peers.values()].map(({ hardware }) => hardware.identity.peer);
+  const inside = new Set(peers.filter(() => chance.happens(0.5)));
+  fleet.count('partitions');
+  for (const one of inside) {
+    for (const other of peers) {
+      if (inside.has(other)) continue;
+      fleet.network.cut(one, other);
+      fleet.network.cut(other, one);
+    }
+  }
+  healSoon(fleet, chance);
+}
+
+function healSoon(fleet: Fleet, chance: Chance): void {
+  fleet.time.schedule(chance.between(200, 5_000), undefined, 'all cuts heal', () => fleet.network.heal());
+}
+
+function loseMessages(fleet: Fleet, chance: Chance): void {
+  const before = fleet.network.lossRate;
+  fleet.network.lossRate = 0.1;
+  fleet.time.schedule(chance.between(100, 1_500), undefined, 'the network is better again', () => {
+    fleet.network.lossRate = Math.min(before, fleet.network.lossRate);
+  });
+}
+
+function slowDown(fleet: Fleet, chance: Chance): void {
+  fleet.count('slowTimes');
+  fleet.network.slownessMs = chance.between(30, 400);
+  fleet.time.schedule(chance.between(200, 2_000), undefined, 'the network is fast again', () => {
+    fleet.network.slownessMs = 0;
+  });
+}
+
+/** As the ledger does after many entries: snapshots, and a log that begins later. */
+function compactOne(fleet: Fleet, chance: Chance): void {
+  const voters = fleet.voters();
+  if (voters.length === 0) return;
+  const { life, ledger, consensus } = chance.happens(0.5) ? (voters[0] ?? chance.pick(voters)) : chance.pick(voters);
+  fleet.time.schedule(0, life, 'compacts', () => {
+    const compact = async (): Promise<void> => {
+      await ledger.snapshot();
+      await consensus.compact(Math.min(ledger.durableIndex(), consensus.status().appliedIndex));
+      fleet.count('compactions');
+    };
+    // A voter that stops or restores meanwhile compacts at another time.
+    compact().catch(() => undefined);
+  });
+}
+
+function transferLeadership(fleet: Fleet, chance: Chance): void {
+  const [leader, ...others] = fleet.voters();
+  const target = others.length === 0 ? undefined : chance.pick(others);
+  if (leader === undefined || target === undefined) return;
+  fleet.time.schedule(0, leader.life, `hands over to ${target.life.name}`, () => {
+    leader.consensus.transferLeadership(target.consensus.status().raftId).then(
+      () => fleet.count('transfers'),
+      () => undefined,
+    );
+  });
+}
+
+/** The power of a whole site, or of everything. */
+function restartAll(fleet: Fleet): void {
+  fleet.count('fleetRestarts');
+  for (const name of fleet.peers.keys()) fleet.crash(name, true);
+}

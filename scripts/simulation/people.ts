@@ -1,0 +1,174 @@
+// Owns what people do in a simulated fleet: write and read, commit, deploy, approve, abort, join machines; and what nobody
+// should: orders without an approval. Each goes on until the fleet is left in peace.
+
+import { draftHash } from '../../node/ledger/project-core.ts';
+import { hashOf, sha256Hex } from '../../protocols/codec.ts';
+import type { EntryBody } from '../../protocols/ledger-entries.ts';
+import { isOpen } from '../../protocols/ledger-rules.ts';
+import type { LedgerState, Task } from '../../protocols/ledger-state.ts';
+import type { Role } from '../../protocols/primitives.ts';
+import type { Chance } from './chance.ts';
+import { type Client, createClient, type History } from './client.ts';
+import { type Fleet, factsOf } from './fleet.ts';
+
+const inviteMs = 24 * 60 * 60 * 1000;
+/** What one of them does once, and how long it then waits. */
+interface Habit {
+  readonly waitMs: readonly [least: number, most: number];
+  readonly act: (client: Client, chance: Chance, id: () => string) => Promise<void>;
+}
+
+/** Sets everybody to work. @returns the function that ends it; what was asked for is still waited for. */
+export function startPeople(fleet: Fleet, history: History): () => Promise<void> {
+  let isOver = false;
+  const registers = [...fleet.peers.values()].slice(0, 3).map(({ hardware }) => hardware.identity.peer);
+  const habits: Readonly<Record<string, Habit>> = {
+    ...{ reader: useRegisters(registers, 0.3), writer: useRegisters(registers, 0.6) },
+    ...{ alice: deployHabit, bob: approveHabit(fleet), mallory: hastyHabit(fleet), root: joinHabit(fleet) },
+  };
+  const working = Object.entries(habits).map(async ([name, { waitMs, act }]) => {
+    const chance = fleet.chance(name);
+    const client = createClient(name, fleet, history, chance);
+    let ids = 0;
+    const id = (): string => {
+      ids += 1;
+      return `${name}-does-${ids}`;
+    };
+    while (!isOver) {
+      await client.pause(chance.between(...waitMs));
+      if (!isOver) await act(client, chance, id);
+    }
+  });
+  return async () => {
+    isOver = true;
+    await Promise.all(working);
+  };
+}
+
+/** Two clients on few registers, so that their calls overlap. */
+function useRegisters(peers: readonly string[], writeRate: number): Habit {
+  let written = 0;
+  return {
+    waitMs: [10, 600],
+    async act(client, chance) {
+      const peer = chance.pick(peers);
+      written += 1;
+      if (chance.happens(writeRate)) await client.write(peer, `${writeRate}-${written}`);
+      else await client.read(peer);
+    },
+  };
+}
+
+const deployHabit: Habit = {
+  waitMs: [200, 1_500],
+  async act(client, chance, id) {
+    const state = client.glance();
+    if (state === undefined) return;
+    if (state.head === null || chance.happens(0.4)) await commit(client, state, id);
+    const revision = client.glance()?.head;
+    const all = Object.values(state.members).map((member) => member.name);
+    const hosts = all.filter(() => chance.happens(0.6));
+    if (revision === undefined || revision === null || hosts.length === 0) return;
+    const body = { revision, selector: hosts.join(','), hosts, keepGoing: true };
+    await client.command({ kind: 'deploy-requested', actor: 'alice', body }, id());
+  },
+};
+
+/** Stages a draft that nobody has made before and commits it. */
+export async function commit(client: Client, state: LedgerState, id: () => string): Promise<void> {
+  const content = id();
+  const staged = {
+    ...{ base: state.head, tree: hashOf(content).slice(0, 40), pack: sha256Hex(content) },
+    ...{ files: [{ path: 'flake.nix', change: 'modified' as const }], fileCount: 1 },
+  };
+  const body = { ...staged, previous: state.draft?.hash ?? null };
+  const answer = await client.command({ kind: 'draft-staged', actor: 'alice', body }, id());
+  if (answer === undefined || 'error' in answer) return;
+  const intent = { draft: draftHash(staged), message: content };
+  await client.command({ kind: 'commit-intended', actor: 'alice', body: intent }, id());
+}
+
+const topTasks = (state: LedgerState | undefined): Task[] =>
+  Object.values(state?.tasks ?? {}).filter((task) => isOpen(task) && task.parent === null);
+
+function approveHabit(fleet: Fleet): Habit {
+  return {
+    waitMs: [50, 700],
+    async act(client, chance, id) {
+      const tasks = topTasks(client.glance()).filter((task) => task.type === 'deploy');
+      const [waiting] = tasks.filter(({ stage }) => stage === 'approval');
+      if (waiting?.plan && chance.happens(0.8)) {
+        const verdict = chance.happens(0.1) ? ('reject' as const) : ('approve' as const);
+        const body = { task: waiting.id, plan: waiting.plan, verdict };
+        const answer = await client.command({ kind: 'approval-given', actor: 'bob', body }, id());
+        if (answer !== undefined && 'value' in answer) fleet.count('approvals');
+      } else if (tasks.length > 0 && chance.happens(0.15)) {
+        const body = { task: chance.pick(tasks).id };
+        const answer = await client.command({ kind: 'task-aborted', actor: 'carol', body }, id());
+        if (answer !== undefined && 'value' in answer) fleet.count('aborts');
+      }
+    },
+  };
+}
+
+/** Orders that no controller of ours would give: for plans that wait for a yes, or that were carried out long ago. */
+function hastyHabit(fleet: Fleet): Habit {
+  return {
+    waitMs: [300, 1_500],
+    async act(client, chance, id) {
+      const state = client.glance();
+      const built = Object.values(state?.tasks ?? {}).filter((task) => task.type === 'build' && task.closure !== null);
+      const plans = Object.entries(state?.plans ?? {}).filter(([, { approved }]) => !approved);
+      if (built.length === 0 || plans.length === 0) return;
+      const [plan, { task, hosts }] = chance.pick(plans);
+      const part = built.find((each) => each.parent === task);
+      const host = part?.hosts.find((each) => hosts.includes(each));
+      if (part?.closure == null || part.manifest === null || host === undefined) return;
+      const { closure, manifest } = part;
+      const body: EntryBody<'order-given'> = { task, host, slot: 'system', plan, closure, manifest };
+      fleet.count('hastyOrders');
+      await client.command({ kind: 'order-given', actor: 'controller', body }, id());
+      if (!chance.happens(0.2)) return;
+      const approval = { task, plan, verdict: 'approve' as const };
+      await client.command({ kind: 'approval-given', actor: 'mallory', body: approval }, id());
+    },
+  };
+}
+
+/** Now and then a machine is added: a voter while there are few. */
+function joinHabit(fleet: Fleet): Habit {
+  let joined = 0;
+  return {
+    waitMs: [2_000, 10_000],
+    async act(client, chance) {
+      joined += 1;
+      if (joined > 2) return;
+      const roles: Role[] = chance.happens(0.6) ? ['voter', 'builder'] : ['member'];
+      if (await join(fleet, client, `late${joined}`, roles)) fleet.count('joins');
+    },
+  };
+}
+
+/** Opens an invite, has the peer use it, and starts the new peer. @returns whether it became a member. */
+export async function join(fleet: Fleet, client: Client, name: string, roles: Role[]): Promise<boolean> {
+  const { peer, ...facts } = factsOf(name, roles);
+  const secretHash = sha256Hex(`secret of ${name}`);
+  const expiresAtMs = (client.glance()?.timeMs ?? 0) + inviteMs;
+  const invite = { secretHash, name, site: 'home', roles, expiresAtMs };
+  await client.command({ kind: 'invite-opened', actor: 'root@gate', body: invite }, `invite-of-${name}`);
+  const body = { peer, ...facts, secretHash };
+  const answer = await client.command({ kind: 'member-joined', actor: 'controller', body }, `joining-of-${name}`);
+  if (answer === undefined || 'error' in answer) return false;
+  for (let tries = 0; tries < 100; tries += 1) {
+    const members = client.glance()?.members ?? {};
+    const member = members[peer];
+    if (member !== undefined) {
+      const contacts = Object.values(members).filter((each) => each.peer !== peer);
+      fleet.add({ name, roles, raftId: member.raftId, contacts });
+      fleet.boot(name);
+      return true;
+    }
+    await client.pause(50);
+  }
+  return false;
+}

@@ -1,0 +1,149 @@
+// Owns one run: a fleet with its faults and its people for a while, then peace in which it must find itself again, then the
+// verdict. Everything follows from the seed.
+
+import { isOpen } from '../../protocols/ledger-rules.ts';
+import type { LedgerState } from '../../protocols/ledger-state.ts';
+import { judge as judgeHistory } from '../conformance/linearizability.ts';
+import { registerModel } from '../conformance/models.ts';
+import { createChance } from './chance.ts';
+import { History } from './client.ts';
+import type { Counts } from './counts.ts';
+import { startFaults } from './faults.ts';
+import { Fleet } from './fleet.ts';
+import { grownFleet, type Shape } from './growth.ts';
+import { startPeople } from './people.ts';
+
+/** How long things go wrong. */
+const troubleMs = 15_000;
+/** How long the fleet may then take until everything that was begun has ended. */
+const peaceMs = 60_000;
+/** How often it is looked at in that time, and how long it must have been at rest. */
+const lookMs = 250;
+const restsMin = 3;
+/** Every command ends within a client's patience. */
+const lastAnswersMs = 12_000;
+
+export interface RunOptions {
+  readonly seed: number;
+  /** Gets each event of the run, for people. */
+  readonly onEvent?: (line: string) => void;
+}
+
+export interface RunResult {
+  readonly seed: number;
+  readonly violations: readonly string[];
+  readonly counts: Counts;
+  readonly acknowledgedCommands: number;
+  readonly operations: number;
+  readonly entries: number;
+  readonly events: number;
+  readonly simulatedMs: number;
+  /** Equal for equal runs. */
+  readonly fingerprint: number;
+}
+
+export async function runSeed({ seed, onEvent }: RunOptions): Promise<RunResult> {
+  const grown = await grownFleet(shapeOf(seed));
+  const fleet = new Fleet(seed, grown.genesis);
+  const { time, judge, counts } = fleet;
+  const chance = fleet.chance('fleet');
+  time.onEvent = onEvent;
+  fleet.driftMax = chance.happens(0.5) ? 0.02 : 0.3;
+  for (const entry of grown.entries) judge.applied('the growing fleet', entry);
+  for (const plan of grown.peers) fleet.add(plan);
+  for (const name of fleet.peers.keys()) fleet.boot(name);
+  const history = new History();
+  const stopFaults = startFaults(fleet);
+  const stopPeople = startPeople(fleet, history);
+  await time.run(troubleMs);
+  stopFaults();
+  let areDone = false;
+  const done = stopPeople().then(() => {
+    areDone = true;
+  });
+  await time.run(time.nowMs + lastAnswersMs, () => areDone);
+  if (areDone) await done;
+  else judge.accuse('a client still waits for an answer');
+  await waitForRest(fleet);
+  conclude(fleet, history);
+  return {
+    ...{ seed, violations: judge.violations, counts, acknowledgedCommands: judge.acknowledgedCount },
+    ...{ operations: history.operations.length, entries: judge.lastIndex, events: time.happened },
+    ...{ simulatedMs: time.nowMs, fingerprint: time.fingerprint },
+  };
+}
+
+/** Most fleets have three voters; one and five are shapes with troubles of their own. */
+function shapeOf(seed: number): Shape {
+  const chance = createChance(seed).fork('shape');
+  const voters = chance.pick([1, 3, 3, 3, 3, 5, 5]);
+  return { voters, members: 2 + chance.below(2) };
+}
+
+/** Waits until nothing is left to do, and says what is missing when that takes too long. */
+async function waitForRest(fleet: Fleet): Promise<void> {
+  let rests = 0;
+  let isOver = false;
+  const look = (): void => {
+    rests = unrest(fleet) === undefined ? rests + 1 : 0;
+    isOver = rests >= restsMin;
+    if (!isOver) fleet.time.schedule(lookMs, undefined, 'looks for rest', look);
+  };
+  look();
+  await fleet.time.run(fleet.time.nowMs + peaceMs, () => isOver);
+  if (!isOver) fleet.judge.accuse(`no rest after all faults have ended: ${unrest(fleet) ?? 'it comes and goes'}`);
+}
+
+/** What keeps the fleet from being at rest. */
+function unrest(fleet: Fleet): string | undefined {
+  const ready = fleet.ready();
+  if (ready.length < fleet.peers.size) return `${fleet.peers.size - ready.length} peers do not run`;
+  const [leader] = fleet.voters();
+  if (leader?.consensus.status().role !== 'leader') return 'nobody leads';
+  const states = ready.map(({ hardware, running }) => ({ name: hardware.name, state: running.ledger.state() }));
+  const { index } = leader.ledger.state();
+  const behind = states.find(({ state }) => state.index !== index);
+  if (behind !== undefined) return `${behind.name} is at ${behind.state.index}, the leader at ${index}`;
+  return openWork(leader.ledger.state());
+}
+
+/** An order or task that has not ended and waits for no person. */
+function openWork(state: LedgerState): string | undefined {
+  const order = Object.values(state.orders).find(({ outcome }) => outcome === null);
+  if (order !== undefined)
+    return `${order.cancelled ? 'cancelled ' : ''}order ${order.number} of ${order.host} has not ended`;
+  const task = Object.values(state.tasks).find((each) => isOpen(each) && !waitsForPerson(each.id, state));
+  if (task !== undefined) return `task ${task.id} has not ended: ${task.stage}`;
+  const wanted = Object.values(state.members).filter(({ roles }) => roles.includes('voter'));
+  const missing = wanted.find(({ raftId }) => !state.voters.includes(raftId));
+  return missing === undefined && state.joint === null ? undefined : `${missing?.name} does not vote`;
+}
+
+function waitsForPerson(id: string, state: LedgerState): boolean {
+  const task = state.tasks[id];
+  return task?.stage === 'approval' || (task?.parent != null && state.tasks[task.parent]?.stage === 'approval');
+}
+
+function conclude(fleet: Fleet, history: History): void {
+  const { judge, counts } = fleet;
+  for (const { hardware, running } of fleet.ready()) {
+    const state = running.ledger.state();
+    judge.concludes(hardware.name, state);
+    judge.compare(hardware.name, state.index, running.ledger.stateHash());
+  }
+  const last = fleet.ready()[0]?.running.ledger.state();
+  if (last !== undefined) tallyOrders(last, counts);
+  const verdict = judgeHistory(registerModel, history.operations);
+  if (verdict !== 'linearizable') judge.accuse(`what the clients saw is ${verdict}`);
+}
+
+function tallyOrders(state: LedgerState, counts: Counts): void {
+  for (const task of Object.values(state.tasks)) {
+    if (task.type === 'deploy') counts.deploys += 1;
+    if (task.type !== 'deploy-device' || task.order === null) continue;
+    counts.ordersGiven += 1;
+    if (task.outcome === 'succeeded' || task.outcome === 'degraded') counts.ordersSucceeded += 1;
+    else if (task.outcome === 'superseded') counts.ordersSuperseded += 1;
+    else if (task.outcome === 'rolled-back') counts.ordersUndone += 1;
+  }
+}
