@@ -92,12 +92,17 @@ export class RawNode {
 
   /** Proposes an entry; 'proposal-dropped' when there is no leader to take it or it has too much in hand. */
   propose(data: Uint8Array): Refusal | undefined {
+    return this.proposeAll([data]);
+  }
+
+  /** Proposes entries that follow each other; either all of them or none. */
+  proposeAll(data: readonly Uint8Array[]): Refusal | undefined {
     return this.#propose('normal', data);
   }
 
   /** Proposes a configuration change. One that changeRefusal() refuses becomes an empty entry. */
   proposeConfiguration(change: Omit<ConfigurationChange, 'version'>): Refusal | undefined {
-    return this.#propose('configuration', encodeConfigurationChange(change));
+    return this.#propose('configuration', [encodeConfigurationChange(change)]);
   }
 
   /** The configuration that a change would lead to; `refusal` says why it cannot be proposed on this leader now. */
@@ -219,8 +224,8 @@ export class RawNode {
     return { leader: this.#raft.leader, role: this.#raft.role };
   }
 
-  #propose(type: RaftEntry['type'], data: Uint8Array): Refusal | undefined {
-    const entries = [{ index: 0, term: 0, type, data }];
+  #propose(type: RaftEntry['type'], all: readonly Uint8Array[]): Refusal | undefined {
+    const entries = all.map((data) => ({ index: 0, term: 0, type, data }));
     const taken = step(this.#raft, makeMessage('propose', nobody, { from: this.#raft.options.raftId, entries }));
     return taken ? undefined : 'proposal-dropped';
   }

@@ -8,6 +8,7 @@ import { configurationOf } from './configuration-core.ts';
 import type { Engine } from './engine.ts';
 import type { LogStore } from './log-store.ts';
 import { limitEntries, nobody } from './message-core.ts';
+import { ProposalBatch } from './proposal-batch.ts';
 import type { RawNode, Refusal } from './raw-node-core.ts';
 import type { SnapshotShelf } from './snapshot-shelf.ts';
 import type {
@@ -23,11 +24,25 @@ import type {
 /** Bytes of one page of committed entries: fits a message with room for its envelope. */
 const pageBytesMax = 512 * 1024;
 
-export interface Running {
+export interface Parts {
   readonly engine: Engine;
   readonly store: LogStore;
   readonly stateMachine: StateMachine;
   readonly shelf: SnapshotShelf;
+}
+
+export interface Running extends Parts {
+  readonly batch: ProposalBatch;
+}
+
+/** What callers can ask for once the engine is there. */
+export function running(parts: Parts): Running {
+  const { engine } = parts;
+  const batch = new ProposalBatch({
+    propose: (data) => append(engine, data.length, (raw) => raw.proposeAll(data)),
+    wait: (position, signal) => engine.proposals.add(position, signal),
+  });
+  return { ...parts, batch };
 }
 
 export function statusOf({ engine, store, stateMachine }: Running): ConsensusStatus {
@@ -62,48 +77,41 @@ export function statusOf({ engine, store, stateMachine }: Running): ConsensusSta
   };
 }
 
-export function propose(running: Running, data: Uint8Array, options: WaitOptions): Promise<Position> {
+export function propose({ engine, batch }: Running, data: Uint8Array, { signal }: WaitOptions): Promise<Position> {
   requireSize(data, 'entry');
-  return proposeBy(running, (raw) => raw.propose(data), options);
+  requireTaker(engine);
+  return batch.add(data, signal);
 }
 
 export function changeVoters(
-  running: Running,
+  { engine }: Running,
   { transition, steps, contextOf }: VotersChange,
   options: WaitOptions,
 ): Promise<Position> {
-  requireLeader(running);
-  const { raftId } = running.engine.raw.status();
+  requireLeader(engine);
+  const { raftId } = engine.raw.status();
   if (steps.some((step) => step.raftId === raftId && step.kind !== 'add-voter')) {
     // The entry that removes the leader can outlive it on the removed alone, whose logs then outrank everybody's left.
     throw new ParleyError('voters-unchanged', `cannot remove or demote voter ${raftId}: it leads`, {
       hint: 'Hand leadership to another voter first and let that one make the change.',
     });
   }
-  const preview = running.engine.raw.previewChange({ transition, steps, context: new Uint8Array(0) });
+  const preview = engine.raw.previewChange({ transition, steps, context: new Uint8Array(0) });
   if ('refusal' in preview) {
     throw new ParleyError('voters-unchanged', `cannot change the voters: ${preview.refusal}`, { retryable: true });
   }
   const change = { transition, steps, context: contextOf(preview.configuration) };
   requireSize(encodeConfigurationChange(change), 'change of voters');
-  return proposeBy(running, (raw) => raw.proposeConfiguration(change), options);
+  requireTaker(engine);
+  const position = append(engine, 1, (raw) => raw.proposeConfiguration(change));
+  return engine.proposals.add(position, options.signal);
 }
 
-function proposeBy(
-  running: Running,
-  call: (raw: RawNode) => Refusal | undefined,
-  options: WaitOptions,
-): Promise<Position> {
-  requireLeader(running);
-  const { engine } = running;
-  if (engine.proposals.full) throw busy('proposals');
-  if (engine.raw.status().transferTarget !== nobody) {
-    throw new ParleyError('not-controller', 'cannot propose an entry: leadership is being handed over', {
-      retryable: true,
-    });
-  }
+/** Appends entries to our log as its leader; gives the position of the first. */
+function append(engine: Engine, count: number, call: (raw: RawNode) => Refusal | undefined): Position {
+  requireLeader(engine);
   if (engine.act(call) !== undefined) throw busy('entries that are not committed yet');
-  return engine.proposals.add({ index: engine.raw.lastIndex(), term: engine.raw.status().term }, options.signal);
+  return { index: engine.raw.lastIndex() - count + 1, term: engine.raw.status().term };
 }
 
 export function readIndex({ engine, stateMachine }: Running, options: WaitOptions): Promise<number> {
@@ -120,8 +128,8 @@ export function transferLeadership(
   { signal }: WaitOptions,
   onRoleChange: Consensus['onRoleChange'],
 ): Promise<void> {
-  requireLeader(running);
   const { engine } = running;
+  requireLeader(engine);
   const { raftId, members, term } = engine.raw.status();
   const isVoter = members.voters.incoming.has(toRaftId);
   if (!isVoter || toRaftId === raftId) {
@@ -196,7 +204,17 @@ export function metadataAt(engine: Engine, store: LogStore, index: number): Snap
   return { index, term, chainHash, configuration: engine.applies.configurationAt(index) };
 }
 
-function requireLeader({ engine }: Running): void {
+/** This voter leads and takes proposals now. */
+function requireTaker(engine: Engine): void {
+  requireLeader(engine);
+  if (engine.proposals.full) throw busy('proposals');
+  if (engine.raw.status().transferTarget === nobody) return;
+  throw new ParleyError('not-controller', 'cannot propose an entry: leadership is being handed over', {
+    retryable: true,
+  });
+}
+
+function requireLeader(engine: Engine): void {
   const failure = engine.failure();
   if (failure) {
     throw new ParleyError('held-up', `cannot propose an entry: ${failure.message}`, {

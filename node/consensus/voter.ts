@@ -131,7 +131,7 @@ export class Voter implements Consensus {
     await finishRestore(store, stateMachine);
     const onRoleChange = (): void => this.#notify();
     const engine = new Engine(this.#init, { ...this.#components, store, shelf, onRoleChange });
-    this.#running = { engine, store, stateMachine, shelf };
+    this.#running = requests.running({ engine, store, stateMachine, shelf });
     this.#serve();
     engine.start();
   }

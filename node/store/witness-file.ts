@@ -18,6 +18,8 @@ const checksumBytes = 32;
 /** Checksum, sequence number (6 bytes), length of the record (2 bytes). */
 const headerBytes = checksumBytes + 8;
 const recordBytesMax = slotBytes - headerBytes;
+/** Each write returns once it is on the disk: one call where a write and a sync would be two. */
+const openFlags = constants.O_RDWR | constants.O_DSYNC;
 
 interface Slot {
   readonly position: 0 | 1;
@@ -37,7 +39,7 @@ export function createWitnessFile(path: string): RecordFile {
 
   async function load(): Promise<Slot | null> {
     if (newest !== undefined) return newest;
-    handle ??= await open(path, constants.O_RDWR).catch(absentOrThrow);
+    handle ??= await open(path, openFlags).catch(absentOrThrow);
     newest = handle === undefined ? null : await readNewest(handle);
     return newest;
   }
@@ -49,13 +51,12 @@ export function createWitnessFile(path: string): RecordFile {
     const slot: Slot = { position: last.position === 0 ? 1 : 0, sequence: last.sequence + 1, record };
     const bytes = encodeSlot(slot);
     await handle?.write(bytes, 0, bytes.byteLength, slot.position * slotSpacingBytes);
-    await handle?.datasync();
     newest = slot;
   }
 
   /** All blocks are taken now, so that later writes change none of the file system's own records. */
   async function create(record: Uint8Array): Promise<void> {
-    handle ??= await open(path, constants.O_RDWR | constants.O_CREAT, 0o600);
+    handle ??= await open(path, openFlags | constants.O_CREAT, 0o600);
     const slot: Slot = { position: 0, sequence: 1, record };
     const whole = Buffer.alloc(2 * slotSpacingBytes);
     whole.set(encodeSlot(slot));
