@@ -18,6 +18,18 @@ export function memberNamed(state: LedgerState, name: string): Member | undefine
   return undefined;
 }
 
+/** Members that are to vote, by name. */
+export function votingMembers({ members }: Pick<LedgerState, 'members'>): Member[] {
+  return Object.values(members)
+    .filter(({ roles }) => roles.includes('voter'))
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+/** What people should know about the number of voters; undefined where it is well chosen. */
+export function votersWarning(count: number): string | undefined {
+  return count === 2 ? 'with two voters the loss of either stops the fleet: add a third' : undefined;
+}
+
 /** All roles of an actor under the policy in force: root on a voter has every role, `admin` implies the others, any role implies `viewer`. */
 export function rolesOf(state: LedgerState, actor: string): readonly OperatorRole[] {
   if (actor.startsWith(rootPrefix)) {

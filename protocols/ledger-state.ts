@@ -38,9 +38,15 @@ export const memberSchema = v.object({
   raftId: countSchema,
   /** The peer whose vote ends once this one's has begun. */
   replaces: v.optional(peerIdSchema),
+  /** It was removed, and stays until consensus counts on it no more: the change of voters may need it. */
+  leaving: v.optional(v.literal(true)),
   joinedAtMs: timeMsSchema,
 });
 export type Member = v.InferOutput<typeof memberSchema>;
+
+/** A peer that was removed and may not know it yet. */
+export const removedPeerSchema = v.object({ peer: peerIdSchema, name: nameSchema, atMs: timeMsSchema });
+export const removedPeersKeptMax = 64;
 
 export const inviteSchema = v.object({
   name: nameSchema,
@@ -222,6 +228,8 @@ export const ledgerStateSchema = v.object({
   timeMs: timeMsSchema,
   recoveryKey: text(128),
   members: v.record(peerIdSchema, memberSchema),
+  /** The newest, oldest first: by this a removed peer knows that it is one. */
+  removedPeers: v.pipe(v.array(removedPeerSchema), v.maxLength(removedPeersKeptMax)),
   nextRaftId: countSchema,
   voters: v.array(countSchema),
   learners: v.array(countSchema),

@@ -145,6 +145,22 @@ function failHosts(state: LedgerState, task: Task, hosts: readonly string[], tex
   return next;
 }
 
+/** The deploys that have no plan yet go on without a host that left. */
+export function leaveOut(state: LedgerState, host: string, text: string): LedgerState {
+  let next = state;
+  for (const task of Object.values(state.tasks)) {
+    const isPreparing = task.stage === 'evaluate' || task.stage === 'build' || task.stage === 'plan';
+    if (task.type !== 'deploy' || !isOpen(task) || !isPreparing || !task.hosts.includes(host)) continue;
+    const id = childTaskId(task.id, host);
+    const known = next.tasks[id];
+    if (known !== undefined && counts(task, known)) continue;
+    const child = known ?? newChild(next, task, { id, type: 'deploy-device', host });
+    const last = ended(next, { ...child, attempt: task.attempt }, 'cancelled', reason('other', text));
+    next = advance(putChildren(next, next.tasks[task.id] ?? task, [last]), task.id);
+  }
+  return next;
+}
+
 /** Goes to the stage `plan` once every host is built or has failed; ends the task when nothing is left to do. */
 function advance(state: LedgerState, id: string): LedgerState {
   const settled = settle(state, id);

@@ -1,6 +1,7 @@
 // Owns the ledger's members as the mesh and consensus see them: who is let in, whom to stay connected to, who has which
 // number. The answers are looked up often and change rarely, so they are made once for each change.
 
+import { isVoterMajority } from '../../protocols/certificate.ts';
 import type { JoinContact } from '../../protocols/join.ts';
 import type { LedgerState, Member } from '../../protocols/ledger-state.ts';
 import type { Clock } from '../interfaces.ts';
@@ -33,14 +34,14 @@ export function createMemberViews(init: {
   readonly onApplied: (listener: AppliedListener) => () => void;
 }): MemberViews {
   const { self, clock } = init;
-  let seen: LedgerState['members'] | undefined;
+  let seen: LedgerState | undefined;
   let known = nobody;
 
   function refresh(): KnownPeers {
-    const members = init.state()?.members;
-    if (members === seen) return known;
-    seen = members;
-    known = members === undefined ? nobody : knownPeers(members, self, init.contacts());
+    const state = init.state();
+    if (state?.members === seen?.members && state?.voterSet === seen?.voterSet) return known;
+    seen = state;
+    known = state === undefined ? nobody : knownPeers(state, self, init.contacts());
     return known;
   }
 
@@ -85,14 +86,15 @@ export function createMemberViews(init: {
 }
 
 /** The members; and until this peer is one by its own ledger, those that it was told of when it joined. */
-function knownPeers(members: LedgerState['members'], self: string, contacts: readonly JoinContact[]): KnownPeers {
-  const all = Object.values(members);
+function knownPeers(state: LedgerState, self: string, contacts: readonly JoinContact[]): KnownPeers {
+  const all = Object.values(state.members);
   const own = all.find((member) => member.peer === self);
   const isWanted = (member: Member): boolean =>
     all.length < fullMeshMembersMax || member.site === own?.site || member.roles.includes('voter');
   const told = own === undefined ? contacts : [];
   const byPeer = new Map<string, JoinContact>();
-  for (const { peer, addresses, raftId } of [...told, ...all]) byPeer.set(peer, { peer, addresses, raftId });
+  for (const { peer, addresses, raftId } of told) byPeer.set(peer, { peer, addresses, raftId });
+  for (const member of all) byPeer.set(member.peer, { ...contactOf(member), raftId: spokenRaftId(member, state) });
   const wanted = new Map([...told, ...all.filter(isWanted)].map(({ peer }) => [peer, byPeer.get(peer)]));
   wanted.delete(self);
   return {
@@ -104,18 +106,28 @@ function knownPeers(members: LedgerState['members'], self: string, contacts: rea
   };
 }
 
-/** Peers of the voters in force, the joint half included. */
-export function voterPeers(state: LedgerState): string[] {
-  const ids = new Set([...state.voters, ...(state.joint?.votersOutgoing ?? [])]);
-  return Object.values(state.members)
-    .filter((member) => ids.has(member.raftId))
-    .map((member) => member.peer);
+function contactOf({ peer, addresses, raftId }: Member): JoinContact {
+  return { peer, addresses, raftId };
+}
+
+/**
+ * The raft id that a member speaks under: the newest that it was allotted. One whose vote is being taken keeps the one in
+ * force, since the change may need its word; an id that a newer one has taken the place of is nobody's.
+ */
+function spokenRaftId({ peer, raftId }: Member, { voterSet }: LedgerState): number {
+  if (raftId > 0) return raftId;
+  return [...voterSet.voters, ...voterSet.votersOutgoing].find((voter) => voter.peer === peer)?.raftId ?? 0;
+}
+
+/** Members among the voters in force, the joint half included. */
+export function voterPeers({ voterSet, members }: LedgerState): string[] {
+  const peers = [...voterSet.voters, ...voterSet.votersOutgoing].map(({ peer }) => peer);
+  return [...new Set(peers)].filter((peer) => members[peer] !== undefined);
 }
 
 /** True when these peers are a majority of the voters in force, in both halves while the configuration is joint. */
-export function isMajority(state: LedgerState, peers: ReadonlySet<string>): boolean {
-  const having = new Set<number>();
-  for (const member of Object.values(state.members)) if (peers.has(member.peer)) having.add(member.raftId);
-  const holds = (ids: readonly number[]) => ids.filter((id) => having.has(id)).length * 2 > ids.length;
-  return holds(state.voters) && (state.joint === null || holds(state.joint.votersOutgoing));
+export function isMajority({ voterSet }: LedgerState, peers: ReadonlySet<string>): boolean {
+  const { voters, votersOutgoing } = voterSet;
+  const having = [...voters, ...votersOutgoing].filter(({ peer }) => peers.has(peer));
+  return isVoterMajority(voterSet, new Set(having.map(({ raftId }) => raftId)));
 }

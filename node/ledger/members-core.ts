@@ -28,6 +28,7 @@ export function foundedState(
     timeMs: at.timeMs,
     recoveryKey: body.recoveryKey,
     members: { [founder.peer]: founder },
+    removedPeers: [],
     nextRaftId: 2,
     voters: [1],
     learners: [],
@@ -119,7 +120,8 @@ export const memberJoined: Handler<'member-joined'> = (state, body) => {
   }
   checkRoom(state, invite.roles);
   const { name, site, roles } = invite;
-  const joined = putFacts(state, { name, site, roles, raftId: 0, joinedAtMs: state.timeMs }, facts);
+  const back = { ...state, removedPeers: state.removedPeers.filter(({ peer }) => peer !== facts.peer) };
+  const joined = putFacts(back, { name, site, roles, raftId: 0, joinedAtMs: state.timeMs }, facts);
   const next = putRecord(joined, 'invites', secretHash, { ...invite, usedBy: facts.peer });
   return { state: addNotice(next, 'info', null, `${invite.name} joined at site ${invite.site}`) };
 };
@@ -127,7 +129,11 @@ export const memberJoined: Handler<'member-joined'> = (state, body) => {
 const freshInvite = 'Ask for a new invite and join with its token.';
 
 export const memberUpdated: Handler<'member-updated'> = (state, body) => {
-  return { state: putFacts(state, memberOf(state, body.peer), body) };
+  const member = memberOf(state, body.peer);
+  const next = putFacts(state, member, body);
+  if (member.voterKey === undefined || next.members[body.peer]?.raftId === member.raftId) return { state: next };
+  const text = `${member.name} lost what it knew as a voter: it takes part under a new key and votes again once it has caught up`;
+  return { state: addNotice(next, 'failure', null, text) };
 };
 
 function checkRoom(state: LedgerState, roles: readonly Role[]): void {
@@ -145,7 +151,7 @@ function checkRoom(state: LedgerState, roles: readonly Role[]): void {
 }
 
 type Fixed = Pick<Member, 'name' | 'site' | 'roles' | 'raftId' | 'joinedAtMs'> &
-  Partial<Pick<Member, 'voterKey' | 'replaces'>>;
+  Partial<Pick<Member, 'voterKey' | 'replaces' | 'leaving'>>;
 
 /** Stores a member with what it now tells about itself. */
 function putFacts(state: LedgerState, fixed: Fixed, facts: MemberFacts): LedgerState {
@@ -165,7 +171,7 @@ function withFacts(
   { peer, addresses, system, builderKey, voterKey = fixed.voterKey }: MemberFacts,
   nextRaftId: number,
 ): { readonly member: Member; readonly nextRaftId: number } {
-  const { name, site, roles, joinedAtMs, replaces } = fixed;
+  const { name, site, roles, joinedAtMs, replaces, leaving } = fixed;
   const votes = roles.includes('voter') && voterKey !== undefined;
   const isNewVoter = votes && voterKey !== fixed.voterKey;
   const member = {
@@ -174,6 +180,7 @@ function withFacts(
     ...(builderKey !== undefined && roles.includes('builder') ? { builderKey } : {}),
     ...(votes ? { voterKey } : {}),
     ...(replaces === undefined ? {} : { replaces }),
+    ...(leaving === undefined ? {} : { leaving }),
   };
   return { member, nextRaftId: nextRaftId + (isNewVoter ? 1 : 0) };
 }

@@ -116,8 +116,10 @@ export function deviceMember(membersByName: ReadonlyMap<string, Member>, host: s
   return member;
 }
 
+/** Members by name, without those that are leaving. */
 export function membersByName(state: LedgerState): Map<string, Member> {
-  return new Map(Object.values(state.members).map((member) => [member.name, member]));
+  const staying = Object.values(state.members).filter(({ leaving }) => leaving === undefined);
+  return new Map(staying.map((member) => [member.name, member]));
 }
 
 const emptyTask = {

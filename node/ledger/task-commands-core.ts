@@ -9,6 +9,7 @@ import {
   childrenOf,
   type Handler,
   listNames,
+  membersByName,
   openTaskOf,
   putTasks,
   refusal,
@@ -131,7 +132,11 @@ export const taskRetried: Handler<'task-retried'> = (state, body) => {
 function reopen(state: LedgerState, task: Task): LedgerState {
   const attempt = task.attempt + 1;
   const children = childrenOf(state, task);
-  const failed = children.filter((child) => child.host !== null && child.outcome !== 'succeeded');
+  const there = membersByName(state);
+  const isGone = (host: string) => task.type !== 'build' && !there.has(host);
+  const failed = children.filter(
+    (child) => child.host !== null && child.outcome !== 'succeeded' && !isGone(child.host),
+  );
   const plan = task.plan === null ? undefined : state.plans[task.plan];
   const planned = plan?.approved === true && failed.every((child) => plan.hosts.includes(child.host ?? ''));
   if (task.type === 'rollback' && !planned) {

@@ -9,21 +9,27 @@ import {
   type VoterIdentity,
 } from '../../protocols/certificate.ts';
 import { raftIdsPerGeneration } from '../../protocols/generation.ts';
-import type { LedgerState, Member } from '../../protocols/ledger-state.ts';
+import { votersWarning, votingMembers } from '../../protocols/ledger-rules.ts';
+import { type LedgerState, type Member, removedPeersKeptMax } from '../../protocols/ledger-state.ts';
 import { votersMax } from '../../protocols/limits.ts';
+import { withoutWorkOf } from './departures-core.ts';
 import { addNotice } from './notices-core.ts';
 import { type Handler, memberOf, refusal } from './state-core.ts';
 import { dropRecords, putRecord } from './tables-core.ts';
 
 export const voterAdded: Handler<'voter-added'> = (state, { peer, replaces }) => {
-  const member = memberOf(state, peer);
-  if (member.roles.includes('voter')) throw refusal('voter-already', `'${member.name}' votes already`);
-  if (member.roles.includes('monitor')) throw refusal('voter-unfit', `'${member.name}' is only monitored`);
+  const member = stayingMember(state, peer);
+  if (member.roles.includes('voter')) throw refusal('voter-already', `'${member.name}' is a voter already`);
+  if (member.roles.includes('monitor')) {
+    const text = `'${member.name}' is only monitored: it cannot vote`;
+    throw refusal('voter-unfit', text, 'Invite it again with the role member.');
+  }
   const old = replaces === null ? undefined : memberOf(state, replaces);
-  if (old !== undefined && !old.roles.includes('voter')) throw refusal('voter-unknown', `'${old.name}' does not vote`);
+  if (old !== undefined) checkReplaced(state, old);
   const count = votingMembers(state).length - (old === undefined ? 0 : 1);
   if (count >= votersMax) {
-    throw refusal('too-many-voters', `the fleet has ${count} voters: that is the limit`, 'Remove a voter first.');
+    const text = `the fleet has ${count} voters: ${votersMax} is the limit`;
+    throw refusal('too-many-voters', text, 'Replace a voter or remove one first.');
   }
   const voting: Member = {
     ...withoutVote(member),
@@ -33,20 +39,52 @@ export const voterAdded: Handler<'voter-added'> = (state, { peer, replaces }) =>
   return { state: putRecord(state, 'members', peer, voting) };
 };
 
+function checkReplaced(state: LedgerState, old: Member): void {
+  if (!old.roles.includes('voter')) throw refusal('voter-unknown', `'${old.name}' is no voter`);
+  const successor = votingMembers(state).find(({ replaces }) => replaces === old.peer);
+  if (successor === undefined) return;
+  const text = `'${old.name}' is being replaced by '${successor.name}' already`;
+  throw refusal('voter-already', text, `Take that back first: \`voters remove ${successor.name}\`.`);
+}
+
 export const voterRemoved: Handler<'voter-removed'> = (state, { peer }) => {
   const member = memberOf(state, peer);
-  if (!member.roles.includes('voter')) throw refusal('voter-unknown', `'${member.name}' does not vote`);
+  if (!member.roles.includes('voter')) throw refusal('voter-unknown', `'${member.name}' is no voter`);
   refuseLastVoter(state, member);
-  return { state: putRecord(state, 'members', peer, withoutVote(member)) };
+  return { state: putRecord(withoutSuccessor(state, peer), 'members', peer, withoutVote(member)) };
 };
 
+/** A voter stays a member until consensus counts on it no more: with two voters, its word is needed for that. */
 export const memberRemoved: Handler<'member-removed'> = (state, { peer }) => {
-  const member = memberOf(state, peer);
+  const member = stayingMember(state, peer);
   if (member.roles.includes('voter')) refuseLastVoter(state, member);
-  const next = dropRecords(dropRecords(state, 'members', [peer]), 'orders', [member.name]);
-  const gone = dropRecords(next, 'devices', [member.name]);
-  return { state: addNotice(gone, 'info', null, `${member.name} was removed from the fleet`) };
+  const next = withoutSuccessor(withoutWorkOf(state, member), peer);
+  const { builderKey: _key, ...plain } = withoutVote(member);
+  const leaving: Member = { ...plain, roles: ['member'], leaving: true };
+  const told = addNotice(next, 'info', null, `${member.name} was removed from the fleet`);
+  return { state: withoutLeft(putRecord(told, 'members', peer, leaving)) };
 };
+
+/** Drops those who were removed and whom consensus does not count any more. */
+function withoutLeft(state: LedgerState): LedgerState {
+  const { voters, votersOutgoing } = state.voterSet;
+  const counted = new Set([...voters, ...votersOutgoing].map(({ peer }) => peer));
+  const left = Object.values(state.members).filter(({ leaving, peer }) => leaving === true && !counted.has(peer));
+  if (left.length === 0) return state;
+  const removed = left.map(({ peer, name }) => ({ peer, name, atMs: state.timeMs }));
+  const peers = left.map(({ peer }) => peer);
+  const next = dropRecords(state, 'members', peers);
+  return { ...next, removedPeers: [...next.removedPeers, ...removed].slice(-removedPeersKeptMax) };
+}
+
+/** Whoever was to take this voter's place takes none. */
+function withoutSuccessor(state: LedgerState, peer: string): LedgerState {
+  let next = state;
+  for (const { replaces, ...member } of Object.values(state.members)) {
+    if (replaces === peer) next = putRecord(next, 'members', member.peer, member);
+  }
+  return next;
+}
 
 /** A generation goes on with the voters of its record alone; everybody else's vote is gone. */
 export const generationBegun: Handler<'generation-begun'> = (state, record, meta) => {
@@ -69,7 +107,7 @@ export const generationBegun: Handler<'generation-begun'> = (state, record, meta
     const voting: Member = { ...member, roles: [...member.roles, 'voter' as const].sort(), raftId, voterKey: key };
     next = putRecord(next, 'members', peer, voting);
   }
-  return { state: next };
+  return { state: withoutLeft(next) };
 };
 
 /**
@@ -97,7 +135,8 @@ export function configured(state: LedgerState, at: { readonly index: number; rea
       : null,
     voterSet: nextVoterSet(state.voterSet, at.index, context),
   };
-  return isJoint ? next : withoutReplaced(next);
+  if (isJoint) return next;
+  return withVotersNotice(withoutLeft(withoutReplaced(next)), state);
 }
 
 /** The voter that a raft id was allotted to; undefined for none, and for one given up long ago. */
@@ -131,14 +170,35 @@ function withoutReplaced(state: LedgerState): LedgerState {
 }
 
 function withoutVote({ voterKey: _key, replaces: _replaces, ...member }: Member): Member {
-  return { ...member, raftId: 0, roles: member.roles.filter((role) => role !== 'voter') };
+  const others = member.roles.filter((role) => role !== 'voter');
+  return { ...member, raftId: 0, roles: others.length > 0 ? others : ['member'] };
 }
 
-function votingMembers(state: LedgerState): Member[] {
-  return Object.values(state.members).filter(({ roles }) => roles.includes('voter'));
+/** Tells who votes now, where that has changed. */
+function withVotersNotice(state: LedgerState, before: LedgerState): LedgerState {
+  const peersOf = ({ voterSet }: LedgerState) => voterSet.voters.map(({ peer }) => peer).sort();
+  const peers = peersOf(state);
+  const earlier = before.voterSet.votersOutgoing.map(({ peer }) => peer).sort();
+  const last = earlier.length > 0 ? earlier : peersOf(before);
+  if (peers.join() === last.join()) return state;
+  const names = peers.map((peer) => state.members[peer]?.name ?? 'a peer that left').sort();
+  const warning = votersWarning(peers.length);
+  const text = `${names.join(', ')} ${names.length === 1 ? 'votes' : 'vote'} now${warning ? `: ${warning}` : ''}`;
+  return addNotice(state, 'info', null, text);
 }
 
-function refuseLastVoter(state: LedgerState, { name }: Member): void {
-  if (votingMembers(state).length > 1) return;
-  throw refusal('last-voter', `'${name}' is the fleet's only voter`, 'Add another voter first: `voters add HOST`.');
+/** @throws ParleyError `member-unknown`, also for one that was removed. */
+function stayingMember(state: LedgerState, peer: string): Member {
+  const member = memberOf(state, peer);
+  if (member.leaving !== true) return member;
+  throw refusal('member-unknown', `'${member.name}' was removed and leaves once the voters have changed`);
+}
+
+/** Refuses to take the vote of the only peer that has one, whoever else is on the way to it. */
+function refuseLastVoter(state: LedgerState, member: Member): void {
+  const counted = new Set(state.voterSet.voters.map(({ raftId }) => raftId));
+  if (!counted.has(member.raftId)) return;
+  if (votingMembers(state).some(({ peer, raftId }) => peer !== member.peer && counted.has(raftId))) return;
+  const text = `'${member.name}' is the fleet's only voter`;
+  throw refusal('last-voter', text, 'Add another voter first: `voters add HOST`.');
 }

@@ -120,6 +120,7 @@ export function buildState(parts: StateParts): LedgerState {
     checkpointBegun: 0,
     checkpointMade: 0,
     allotted: [],
+    removedPeers: [],
     invites: {},
     draft: null,
     head: null,
