@@ -16,6 +16,9 @@ export interface WorkFolderContext {
 
 /** Git works on a local folder here. */
 const refreshTimeoutMs = 30_000;
+/** As long as other commands look for a controller; more for a draft that takes its time over a poor uplink. */
+const stageTimeoutMs = 15_000;
+const stageBytesPerMs = 32;
 
 /** A folder's request, told apart from one without. */
 export type FolderRequest = CommandRequest & { readonly workFolder: string };
@@ -35,7 +38,7 @@ export function stagesFolder({ command }: CommandRequest): boolean {
  * @throws ParleyError of the project room, and refusals of the ledger.
  */
 export async function stageFolder(request: FolderRequest, context: WorkFolderContext): Promise<string | null> {
-  const { ledger, blobs } = context.components;
+  const { blobs } = context.components;
   const project = projectHere(request, context);
   const { head, draft } = await stateAtHead(project, context);
   const read = await project.workFolders.read(request.workFolder, { head, draft });
@@ -43,10 +46,25 @@ export async function stageFolder(request: FolderRequest, context: WorkFolderCon
   if (read.kind !== 'changed') return null;
   if (draft?.tree === read.tree) return read.tree;
   const pack = await blobs.put(read.pack);
-  await ledger.replicateBlob(pack, { signal: context.signal });
+  await replicate(pack, read.pack.byteLength, context);
   const body = draftBody({ base: head, previous: draft?.hash ?? null, tree: read.tree, pack, files: read.files });
   await context.propose({ kind: 'draft-staged', body });
   return read.tree;
+}
+
+/** @throws ParleyError `no-controller` (retryable): a voter that is cut off must not keep a person waiting for ever. */
+async function replicate(pack: string, bytes: number, { components, signal }: WorkFolderContext): Promise<void> {
+  const late = AbortSignal.timeout(stageTimeoutMs + Math.ceil(bytes / stageBytesPerMs));
+  try {
+    await components.ledger.replicateBlob(pack, { signal: AbortSignal.any([signal, late]) });
+  } catch (cause) {
+    if (!late.aborted || signal.aborted) throw cause;
+    throw new ParleyError('no-controller', 'nothing was changed: no majority of the voters took the draft in time', {
+      hint: 'Ask again, or at a voter that reaches the others: `status` shows who is there.',
+      retryable: true,
+      cause,
+    });
+  }
 }
 
 /** The folder's own changes against the head, without staging them: anybody may look. Null where it has none. */

@@ -43,6 +43,8 @@ export interface DemoFleetInit {
   readonly signal: AbortSignal;
   /** What the peers' stores may substitute from; default nothing. */
   readonly substituters?: MachineSubstituters;
+  /** Where each peer lives: its address, and words before its program's own; default loopback and none. */
+  readonly place?: (name: string) => { readonly address: string; readonly command: readonly string[] };
   /** How much the peers log; default `info`. */
   readonly logLevel?: 'debug';
 }
@@ -137,12 +139,15 @@ async function peerCommand(
   input = '',
 ): Promise<void> {
   const stateFolder = path.join(init.folder, peer.name);
+  const { address, command } = placeOf(init, peer.name);
+  const [program = '', ...prefix] = [...command, process.execPath];
   const result = await init.runner.run({
-    program: process.execPath,
+    program,
     arguments: [
+      ...prefix,
       mainFile,
       ...words,
-      ...['--state', stateFolder, '--listen', `/ip4/127.0.0.1/tcp/${peer.port}`, '--discovery', 'none'],
+      ...['--state', stateFolder, '--listen', `/ip4/${address}/tcp/${peer.port}`, '--discovery', 'none'],
       ...['--nix-store', path.join(stateFolder, 'store'), '--speak-as', '--health-settle-ms', `${healthSettleMs}`],
       ...(init.substituters?.substituters ?? []).flatMap((url) => ['--substituter', url]),
       ...(init.substituters?.trustedPublicKeys ?? []).flatMap((key) => ['--trusted-public-key', key]),
@@ -157,7 +162,9 @@ async function peerCommand(
 }
 
 function createFleet(init: DemoFleetInit, record: FleetRecord): DemoFleet {
-  const peers = record.peers.map(({ name }) => createPeerProcess(name, path.join(init.folder, name)));
+  const peers = record.peers.map(({ name }) =>
+    createPeerProcess(name, path.join(init.folder, name), placeOf(init, name).command),
+  );
   const find = (name: string) => peers.find((peer) => peer.name === name);
 
   function sockets(): string[] {
@@ -199,6 +206,10 @@ function createFleet(init: DemoFleetInit, record: FleetRecord): DemoFleet {
   };
 }
 
+function placeOf({ place }: DemoFleetInit, name: string): ReturnType<NonNullable<DemoFleetInit['place']>> {
+  return place?.(name) ?? { address: '127.0.0.1', command: [] };
+}
+
 function notOnline(names: readonly string[], view: StatusView): ParleyError {
   const missing = names.filter((name) => !view.peers.some((peer) => peer.name === name && peer.online));
   const state = `${missing.join(', ') || 'no controller'} not there after ${onlineMsMax / 1000} s`;
@@ -238,14 +249,16 @@ export async function ask(
     readonly workFolder?: string;
     readonly follow?: boolean;
     readonly speakAs?: string;
+    /** Of a command that is asked again; default a new one. */
+    readonly id?: string;
   } = {},
 ): Promise<unknown> {
   const attachment = createAttachment({ sockets: () => sockets, patienceMs: options.patienceMs ?? patienceMs })({
     connect: connectControl,
     clock: systemClock,
   });
-  const id = `demo-${process.pid}-${Date.now()}-${Math.random().toString(36).slice(2)}`;
-  const { patienceMs: _, follow = false, ...rest } = options;
+  const fresh = `demo-${process.pid}-${Date.now()}-${Math.random().toString(36).slice(2)}`;
+  const { patienceMs: _, follow = false, id = fresh, ...rest } = options;
   const request = { version: 1 as const, id, command, follow, ...rest };
   let data: unknown;
   for await (const event of attachment.run(request, { signal })) {

@@ -30,7 +30,8 @@ export interface PeerProcess {
   resume(): void;
 }
 
-export function createPeerProcess(name: string, stateFolder: string): PeerProcess {
+/** `prefix` are words before the program's own, such as those that enter a network namespace. */
+export function createPeerProcess(name: string, stateFolder: string, prefix: readonly string[] = []): PeerProcess {
   const logFile = path.join(stateFolder, 'peer.log');
   let child: ChildProcess | undefined;
   let paused = false;
@@ -57,7 +58,8 @@ export function createPeerProcess(name: string, stateFolder: string): PeerProces
     start() {
       if (child !== undefined) return;
       const log = openSync(logFile, 'a', 0o600);
-      child = spawn(program, ['run', '--state', stateFolder, '--until-stdin-closes'], {
+      const words = [...prefix, program, 'run', '--state', stateFolder, '--until-stdin-closes'];
+      child = spawn(words[0] ?? program, words.slice(1), {
         stdio: ['pipe', log, log],
         // A group of its own: Ctrl-C in the demo's terminal is not meant for the peers.
         detached: true,
