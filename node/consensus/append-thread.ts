@@ -9,11 +9,13 @@ import { createWorker, type Worker } from './worker.ts';
 
 export interface AppendThreadInit {
   readonly store: LogStore;
-  readonly clock: Pick<Clock, 'after'>;
+  readonly clock: Pick<Clock, 'after' | 'monotonicMs'>;
   /** Makes the state machine hold a snapshot that the log now starts from. */
   readonly restore: (snapshot: SnapshotMetadata, body: Uint8Array) => Promise<void>;
   /** What was written allows these messages to go. */
   readonly deliver: (responses: readonly Message[]) => void;
+  /** How long a synced write of entries or a vote took. */
+  readonly onWritten: (tookMs: number) => void;
   readonly onFailure: (error: unknown) => void;
   readonly onRecovery: () => void;
 }
@@ -64,11 +66,16 @@ export class AppendThread {
   }
 
   async #writeEntries(entries: readonly RaftEntry[], hardState: HardState): Promise<void> {
-    const { store } = this.#init;
+    const { store, clock, onWritten } = this.#init;
     const before = store.hardState();
     const mustSync = entries.length > 0 || hardState.term !== before.term || hardState.vote !== before.vote;
-    if (mustSync) await store.write({ hardState, entries });
-    else store.noteCommit(hardState.commit);
+    if (!mustSync) {
+      store.noteCommit(hardState.commit);
+      return;
+    }
+    const startedMs = clock.monotonicMs();
+    await store.write({ hardState, entries });
+    onWritten(clock.monotonicMs() - startedMs);
   }
 
   async #writeSnapshot(metadata: SnapshotMetadata, hardState: HardState): Promise<void> {

@@ -60,7 +60,7 @@ export function answerVote(raft: Raft, message: Message): void {
 
 /** True while we have heard from a leader within the shortest election time: then we help nobody to depose it. */
 export function isInLease(raft: Raft): boolean {
-  return raft.options.checkQuorum && raft.leader !== nobody && raft.electionElapsed < raft.options.electionTicks;
+  return raft.options.checkQuorum && raft.leader !== nobody && raft.electionElapsed < raft.electionTicks;
 }
 
 const voteResponseType = (type: string): 'vote-response' | 'pre-vote-response' =>

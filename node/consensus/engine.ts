@@ -10,10 +10,13 @@ import { damaged } from './log-damage.ts';
 import type { LogStore } from './log-store.ts';
 import { appendThread, applyThread, type Message, nobody } from './message-core.ts';
 import { type MemberDirectory, MessageLinks } from './message-links.ts';
+import { voterIds } from './quorum-core.ts';
 import type { RaftOptions } from './raft-core.ts';
 import { RawNode, type Ready } from './raw-node-core.ts';
 import { SnapshotLinks } from './snapshot-links.ts';
 import type { SnapshotShelf } from './snapshot-shelf.ts';
+import { Timing } from './timing.ts';
+import { standDelayMs } from './timing-core.ts';
 import type { StateMachine } from './types.ts';
 import { Proposals, Reads } from './waiters.ts';
 
@@ -25,6 +28,8 @@ const applyBytesMax = 1024 * 1024;
 const uncommittedBytesMax = 8 * 1024 * 1024;
 const inflightMessagesMax = 64;
 const inflightBytesMax = 4 * 1024 * 1024;
+/** Ticks between two looks at how fast the disk and the other voters are. */
+const measureTicks = 50;
 /** Election times after which a deposed leader's callers are told that the outcome is unknown. */
 const patienceElections = 4;
 
@@ -37,7 +42,7 @@ export interface EngineInit {
 }
 
 export interface EngineComponents {
-  readonly mesh: Pick<Mesh, 'open' | 'onPeerChange'>;
+  readonly mesh: Pick<Mesh, 'open' | 'onPeerChange' | 'connectedPeers'>;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly randomBytes: RandomBytes;
@@ -55,7 +60,8 @@ export class Engine {
   readonly reads: Reads;
   readonly #init: EngineInit;
   readonly #components: EngineComponents;
-  readonly #electionTicks: number;
+  readonly #timing: Timing;
+  #electionTicks: number;
   readonly #appends: AppendThread;
   readonly links: MessageLinks;
   readonly snapshots: SnapshotLinks;
@@ -70,7 +76,8 @@ export class Engine {
   constructor(init: EngineInit, components: EngineComponents) {
     this.#init = init;
     this.#components = components;
-    this.#electionTicks = Math.max(2, Math.ceil(init.electionMinMs / init.heartbeatMs));
+    this.#timing = new Timing(init, components);
+    this.#electionTicks = this.#timing.minimumTicks;
     const { raftId } = init;
     const run = Buffer.from(components.randomBytes(6)).toString('hex');
     this.reads = new Reads(`${raftId}-${run}`);
@@ -93,7 +100,8 @@ export class Engine {
     });
     this.raw = new RawNode(this.#raftOptions());
     const restore = (snapshot: SnapshotMetadata, body: Uint8Array): Promise<void> => this.#restore(snapshot, body);
-    this.#appends = new AppendThread({ ...components, restore, deliver, ...watch('log') });
+    const onWritten = (tookMs: number): void => this.#timing.wrote(tookMs);
+    this.#appends = new AppendThread({ ...components, restore, deliver, onWritten, ...watch('log') });
     this.links = new MessageLinks(
       {
         raftId,
@@ -199,6 +207,7 @@ export class Engine {
     // A voter that cannot write or apply neither leads nor stands for election: others can.
     if (this.failure() !== undefined) return;
     this.#ticks += 1;
+    if (this.#ticks % measureTicks === 0) this.#adaptElections();
     this.#try((raw) => {
       raw.tick();
       if (this.#ticks % this.#electionTicks !== 0) return;
@@ -210,16 +219,36 @@ export class Engine {
     }
   }
 
+  #adaptElections(): void {
+    const { leader, members } = this.raw.status();
+    const voters = [...voterIds(members.voters)];
+    const ticks = this.#timing.electionTicks(this.#electionTicks, { voters, leader });
+    if (ticks === this.#electionTicks) return;
+    this.#components.logger.info(
+      { from: this.#electionTicks, to: ticks },
+      'elections take another number of heartbeats',
+    );
+    this.#electionTicks = ticks;
+    this.#try((raw) => raw.changeElectionTicks(ticks));
+  }
+
   #leaderDisconnected(leader: number): void {
     const { clock, randomBytes, logger } = this.#components;
     logger.info({ leader }, 'lost the connection to the leader');
     this.#try((raw) => raw.forgetLeader());
-    // A small random delay, so that not everybody who lost the leader stands at once and the vote is split.
-    const delayMs = ((randomBytes(1)[0] ?? 0) / 256) * (this.#init.heartbeatMs / 2);
+    const { term: before, members } = this.raw.status();
+    const delayMs = standDelayMs([...voterIds(members.voters)], {
+      self: this.#init.raftId,
+      lost: leader,
+      tickMs: this.#init.heartbeatMs,
+      chance: (randomBytes(1)[0] ?? 0) / 256,
+    });
     this.#cancelCampaign?.();
     this.#cancelCampaign = clock.after(delayMs, () => {
-      const { role, leader: current } = this.raw.status();
-      if (role === 'follower' && current === nobody && this.failure() === undefined) this.#try((raw) => raw.campaign());
+      const { role, leader: current, term } = this.raw.status();
+      // A higher term means that another voter's election is under way.
+      if (role !== 'follower' || current !== nobody || term !== before || this.failure() !== undefined) return;
+      this.#try((raw) => raw.campaign());
     });
   }
 

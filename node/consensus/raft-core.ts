@@ -19,7 +19,7 @@ export type RaftRole = 'follower' | 'pre-candidate' | 'candidate' | 'leader';
 
 export interface RaftOptions {
   readonly raftId: number;
-  /** Ticks without a leader before an election; a random 0 … electionTicks - 1 is added. More than heartbeatTicks. */
+  /** Ticks without a leader before an election, to begin with; a random 0 … electionTicks - 1 is added. More than heartbeatTicks. */
   readonly electionTicks: number;
   readonly heartbeatTicks: number;
   readonly stable: StableLog;
@@ -75,6 +75,7 @@ export interface Raft {
   reads: ReadQueue;
   /** Reads that wait for the leader's first commit in its term. */
   earlyReads: Message[];
+  electionTicks: number;
   electionElapsed: number;
   heartbeatElapsed: number;
   randomizedElectionTicks: number;
@@ -100,6 +101,7 @@ export function createRaft(options: RaftOptions): Raft {
     uncommittedBytes: 0,
     reads: new ReadQueue(),
     earlyReads: [],
+    electionTicks: options.electionTicks,
     electionElapsed: 0,
     heartbeatElapsed: 0,
     randomizedElectionTicks: 0,
@@ -198,6 +200,11 @@ export function appendEntries(raft: Raft, proposed: readonly Pick<RaftEntry, 'ty
   return true;
 }
 
+/** How long this node waits is another time each time, so that two seldom stand at once. */
+export function drawElectionTicks(raft: Raft): void {
+  raft.randomizedElectionTicks = raft.electionTicks + raft.options.random(raft.electionTicks);
+}
+
 function reset(raft: Raft, term: number): void {
   if (raft.term !== term) {
     raft.term = term;
@@ -206,7 +213,7 @@ function reset(raft: Raft, term: number): void {
   raft.leader = nobody;
   raft.electionElapsed = 0;
   raft.heartbeatElapsed = 0;
-  raft.randomizedElectionTicks = raft.options.electionTicks + raft.options.random(raft.options.electionTicks);
+  drawElectionTicks(raft);
   raft.transferTarget = nobody;
   raft.tracker.resetVotes();
   raft.tracker.resetProgress(raft.options.raftId, raft.log.lastIndex());

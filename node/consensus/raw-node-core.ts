@@ -27,7 +27,15 @@ import {
   nobody,
 } from './message-core.ts';
 import type { Progress } from './progress-core.ts';
-import { createRaft, hardStateOf, type Raft, type RaftOptions, type RaftRole, type ReadState } from './raft-core.ts';
+import {
+  createRaft,
+  drawElectionTicks,
+  hardStateOf,
+  type Raft,
+  type RaftOptions,
+  type RaftRole,
+  type ReadState,
+} from './raft-core.ts';
 import { step, tick } from './step-core.ts';
 
 export interface SoftState {
@@ -218,6 +226,13 @@ export class RawNode {
   /** Ticks until the next election without a leader; for scripted tests. */
   setElectionTicks(ticks: number): void {
     this.#raft.randomizedElectionTicks = ticks;
+  }
+
+  /** From now on elections take this long at least. Waiting is a matter of progress only: any value is safe at any time. */
+  changeElectionTicks(ticks: number): void {
+    invariant(ticks > this.#raft.options.heartbeatTicks, 'elections take longer than heartbeats');
+    this.#raft.electionTicks = ticks;
+    drawElectionTicks(this.#raft);
   }
 
   #softState(): SoftState {

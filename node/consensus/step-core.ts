@@ -46,7 +46,7 @@ export function tick(raft: Raft): void {
 
 function tickLeader(raft: Raft): void {
   raft.heartbeatElapsed += 1;
-  if (raft.electionElapsed >= raft.options.electionTicks) {
+  if (raft.electionElapsed >= raft.electionTicks) {
     raft.electionElapsed = 0;
     if (raft.options.checkQuorum) step(raft, makeMessage('check-quorum', raft.options.raftId));
     // A handover that took longer than an election is given up, so that proposals flow again.

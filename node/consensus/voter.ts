@@ -31,7 +31,7 @@ export interface ConsensusInit {
 
 /** See bootstrapLog() for the first state of `store` and `witness`. */
 export interface ConsensusComponents extends LogDisk {
-  readonly mesh: Pick<Mesh, 'self' | 'open' | 'handle' | 'onPeerChange'>;
+  readonly mesh: Pick<Mesh, 'self' | 'open' | 'handle' | 'onPeerChange' | 'connectedPeers'>;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly randomBytes: RandomBytes;

@@ -15,6 +15,7 @@ const writes = `${tests}/append-thread.test.ts`;
 const store = `${tests}/log-store.test.ts`;
 const witness = `${tests}/witness.test.ts`;
 const flips = `${tests}/flipped-log.test.ts`;
+const timing = `${tests}/timing.test.ts`;
 const voters = `${tests}/consensus.test.ts`;
 const quorums = `${tests}/quorum.test.ts`;
 
@@ -299,6 +300,27 @@ export const consensusMutants: readonly Mutant[] = [
     text: 'position: last.position === 0 ? 1 : 0,',
     replacement: 'position: last.position,',
     tests: ['test/store/witness-file.test.ts'],
+  },
+  {
+    name: 'elections take as long on slow links as on fast ones',
+    file: `${core}/engine.ts`,
+    text: 'if (this.#ticks % measureTicks === 0) this.#adaptElections();',
+    replacement: '',
+    tests: [timing],
+  },
+  {
+    name: 'waits for a leader no longer than before, whatever it is told',
+    file: `${core}/raw-node-core.ts`,
+    text: 'this.#raft.electionTicks = ticks;',
+    replacement: '',
+    tests: [timing],
+  },
+  {
+    name: 'all stand at once when the connection to the leader is gone',
+    file: `${core}/timing-core.ts`,
+    text: 'Math.max(inTurn.indexOf(self), 0) + jitter',
+    replacement: 'jitter',
+    tests: [timing],
   },
   {
     name: 'takes messages under a false name',

@@ -29,6 +29,7 @@ async function start(t: TestContext): Promise<World> {
     deliver: (responses) => {
       if (responses.length > 0) said();
     },
+    onWritten: () => {},
     onFailure: (error) => assert.fail(String(error)),
     onRecovery: () => {},
   });

@@ -4,7 +4,7 @@
 import type { HandleOptions, Mesh, MessageStream } from '../../node/interfaces.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 
-type TestMesh = Pick<Mesh, 'self' | 'open' | 'handle' | 'onPeerChange'>;
+type TestMesh = Pick<Mesh, 'self' | 'open' | 'handle' | 'onPeerChange' | 'connectedPeers'>;
 type Handler = (stream: MessageStream) => Promise<void>;
 
 interface Peer {
@@ -67,6 +67,10 @@ export class MemoryNetwork {
   /** Handlers' errors, as the mesh would log them. */
   readonly errors: unknown[] = [];
   messagesSent = 0;
+  /** Streams that somebody wanted to open. */
+  opens = 0;
+  /** Round trips that everybody measures. */
+  readonly #rtts = new Map<string, number>();
 
   mesh(name: string): TestMesh {
     const peer: Peer = { name, handlers: new Map(), listeners: new Set() };
@@ -81,11 +85,16 @@ export class MemoryNetwork {
         signal.throwIfAborted();
         return this.#open(name, to, protocol);
       },
+      connectedPeers: () => [...this.#rtts].map(([peer, rttMs]) => ({ peer, addresses: [], rttMs })),
       onPeerChange: (listener) => {
         peer.listeners.add(listener);
         return () => peer.listeners.delete(listener);
       },
     };
+  }
+
+  setRtt(peer: string, rttMs: number): void {
+    this.#rtts.set(peer, rttMs);
   }
 
   /** Cuts the link between two peers and resets its streams. */
@@ -119,6 +128,7 @@ export class MemoryNetwork {
   }
 
   #open(from: string, to: string, protocol: string): MessageStream {
+    this.opens += 1;
     const target = this.#peers.get(to);
     if (!target || this.#cut.has(key(from, to))) {
       throw new ParleyError('peer-unreachable', `no way to '${to}'`, { retryable: true });
