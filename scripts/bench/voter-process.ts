@@ -20,7 +20,7 @@ export interface VoterPlan {
 }
 
 export type VoterTask =
-  | { readonly do: 'role' }
+  | { readonly do: 'status' }
   /** Proposes entries from this many clients, each waiting for its last one. */
   | { readonly do: 'propose'; readonly clients: number; readonly durationMs: number }
   /** Writes synced batches of one such entry to a database beside, one after another. */
@@ -28,7 +28,9 @@ export type VoterTask =
   | { readonly do: 'hand-over'; readonly to: number }
   /** Sends bytes to another voter over the same connection. */
   | { readonly do: 'transfer'; readonly to: number; readonly bytes: number }
-  /** The longest time since the last such task that the event loop stood still. */
+  /** Drops the log, so that who is behind needs a snapshot, which will have this many bytes. */
+  | { readonly do: 'compact'; readonly bodyBytes: number }
+  /** The longest time since the last such task that the event loop stood still, in milliseconds. */
   | { readonly do: 'stall' };
 
 export interface Rate {
@@ -50,6 +52,7 @@ const genesisHash = hashOf('bench');
 
 class Counter {
   applied = 1;
+  body = new Uint8Array();
   appliedIndex(): number {
     return this.applied;
   }
@@ -57,14 +60,18 @@ class Counter {
     this.applied = entries.at(-1)?.index ?? this.applied;
   }
   async snapshot(): Promise<{ index: number; data: Uint8Array }> {
-    return { index: this.applied, data: new Uint8Array() };
+    return { index: this.applied, data: this.body };
   }
   async restore({ index }: { readonly index: number }): Promise<void> {
     this.applied = index;
   }
 }
 
-async function start({ raftId, folder, ports }: VoterPlan): Promise<{ mesh: Mesh; consensus: Consensus }> {
+async function start({
+  raftId,
+  folder,
+  ports,
+}: VoterPlan): Promise<{ mesh: Mesh; consensus: Consensus; counter: Counter }> {
   const raftIds = ports.map((_, position) => position + 1);
   const seedOf = (id: number): Uint8Array => Buffer.from(sha256Hex(`voter ${id}`), 'hex');
   const contacts = raftIds.map((id) => {
@@ -88,12 +95,13 @@ async function start({ raftId, folder, ports }: VoterPlan): Promise<{ mesh: Mesh
   const witness = createWitnessFile(join(folder, 'witness'));
   const configuration = { voters: raftIds, votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false };
   await bootstrapLog({ store, witness }, { index: 1, term: 1, chainHash: genesisHash, configuration });
-  const components = { ...common, store, witness, mesh, randomBytes, stateMachine: new Counter() };
+  const counter = new Counter();
+  const components = { ...common, store, witness, mesh, randomBytes, stateMachine: counter };
   const consensus = createConsensus({ raftId })(components);
   mesh.handle(transferProtocol, drain);
   await mesh.start();
   await consensus.start();
-  return { mesh, consensus };
+  return { mesh, consensus, counter };
 }
 
 async function drain(stream: MessageStream): Promise<void> {
@@ -144,7 +152,7 @@ async function writeBatches(store: KeyValueStore, durationMs: number): Promise<R
 }
 
 async function main(plan: VoterPlan): Promise<void> {
-  const { mesh, consensus } = await start(plan);
+  const { mesh, consensus, counter } = await start(plan);
   const probe = monitorEventLoopDelay({ resolution: probeMs });
   probe.enable();
   const peerOf = (raftId: number): string => identityFromSeed(Buffer.from(sha256Hex(`voter ${raftId}`), 'hex')).peer;
@@ -152,11 +160,15 @@ async function main(plan: VoterPlan): Promise<void> {
   const propose = () => consensus.propose(data, { signal: AbortSignal.timeout(10_000) });
 
   async function perform(task: VoterTask): Promise<unknown> {
-    if (task.do === 'role') return consensus.status().role;
+    if (task.do === 'status') return consensus.status();
     if (task.do === 'propose') return measure(task.clients, task.durationMs, propose);
     if (task.do === 'write') return writeBatches(await openStore(join(plan.folder, 'bare')), task.durationMs);
     if (task.do === 'hand-over') return consensus.transferLeadership(task.to);
     if (task.do === 'transfer') return transfer(mesh, peerOf(task.to), task.bytes);
+    if (task.do === 'compact') {
+      counter.body = randomBytes(task.bodyBytes);
+      return consensus.compact(counter.applied);
+    }
     const stallMs = probe.max / 1e6 - probeMs;
     probe.reset();
     return stallMs;

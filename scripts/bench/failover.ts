@@ -1,0 +1,146 @@
+// Measures how long a fleet of three voters is without a controller, and how long the voters' event loops stand still under
+// load. Each voter is a process with the real consensus, LevelDB and libp2p on loopback; the state machine only counts.
+// Times end when the new leader has committed an entry. Aims: p50 600 ms, p99 1,000 ms, handover 200 ms, no stall over 50 ms.
+
+import { spawn } from 'node:child_process';
+import { setTimeout as wait } from 'node:timers/promises';
+import type { ConsensusStatus } from '../../node/consensus/index.ts';
+import { snapshotBytesMax } from '../../protocols/consensus-record.ts';
+import { printFigures, round, tell } from './bench-fleet.ts';
+import { VoterGroup } from './voter-group.ts';
+
+const isQuick = process.argv.includes('--quick');
+const kills = isQuick ? 2 : 50;
+const pauses = isQuick ? 1 : 20;
+const handovers = isQuick ? 2 : 20;
+const transferBytes = isQuick ? 2 ** 24 : 2 ** 30;
+const busyMs = isQuick ? 500 : 10_000;
+/** Programs that compute beside the voters, as a build does: one for each core. */
+const busyPrograms = 2;
+const pollMs = 5;
+const voters = 3;
+
+/** Ends the leader as a crash of its process does: its connections close. */
+async function measureKill(group: VoterGroup): Promise<number> {
+  const { leader } = group;
+  const next = group.nextLeader();
+  const startedMs = performance.now();
+  group.signal(leader, 'SIGKILL');
+  await next;
+  const tookMs = performance.now() - startedMs;
+  await group.kill(leader);
+  await group.startVoter(leader);
+  await untilAllFollow(group);
+  return tookMs;
+}
+
+/** Stops the leader without a word, as a power cut or a dead cable does: its connections stay, and only time tells. */
+async function measurePause(group: VoterGroup): Promise<number> {
+  const { leader } = group;
+  const next = group.nextLeader();
+  const startedMs = performance.now();
+  group.signal(leader, 'SIGSTOP');
+  await next;
+  const tookMs = performance.now() - startedMs;
+  group.signal(leader, 'SIGCONT');
+  await untilAllFollow(group);
+  return tookMs;
+}
+
+async function measureHandover(group: VoterGroup): Promise<number> {
+  const { leader } = group;
+  const next = group.nextLeader();
+  const startedMs = performance.now();
+  await group.ask(leader, { do: 'hand-over', to: (leader % voters) + 1 });
+  await next;
+  const tookMs = performance.now() - startedMs;
+  await untilAllFollow(group);
+  return tookMs;
+}
+
+/** Everybody follows the same leader and has applied what it has. */
+async function untilAllFollow(group: VoterGroup): Promise<void> {
+  for (;;) {
+    const all = await Promise.all(group.raftIds.map((raftId) => group.ask<ConsensusStatus>(raftId, { do: 'status' })));
+    const last = Math.max(...all.map(({ lastIndex }) => lastIndex));
+    const isOne = all.every(({ leader, appliedIndex }) => leader === group.leader && appliedIndex === last);
+    if (isOne) return;
+    await wait(pollMs);
+  }
+}
+
+/** The longest time since it was last asked that the event loop of any of these voters stood still. */
+async function stallOf(group: VoterGroup, raftIds: readonly number[]): Promise<number> {
+  const stalls = await Promise.all(raftIds.map((raftId) => group.ask<number>(raftId, { do: 'stall' })));
+  return round(Math.max(...stalls), 1);
+}
+
+async function stallDuring(group: VoterGroup, work: () => Promise<unknown>): Promise<number> {
+  await stallOf(group, group.raftIds);
+  await work();
+  return stallOf(group, group.raftIds);
+}
+
+async function runBusyPrograms(): Promise<void> {
+  const text =
+    "const { createHash } = require('node:crypto'); for (;;) createHash('sha256').update(Buffer.alloc(2 ** 20)).digest();";
+  const programs = Array.from({ length: busyPrograms }, () =>
+    spawn(process.execPath, ['-e', text], { stdio: 'ignore' }),
+  );
+  await wait(busyMs);
+  for (const program of programs) program.kill('SIGKILL');
+}
+
+/** A follower comes back to find the log gone and gets a snapshot of the largest size. */
+async function stallDuringSnapshot(group: VoterGroup, follower: number): Promise<number> {
+  await group.kill(follower);
+  await group.ask(group.leader, { do: 'propose', clients: 1, durationMs: 100 });
+  await group.ask(group.leader, { do: 'compact', bodyBytes: snapshotBytesMax });
+  await stallOf(
+    group,
+    group.raftIds.filter((raftId) => raftId !== follower),
+  );
+  await group.startVoter(follower);
+  await stallOf(group, [follower]);
+  await untilAllFollow(group);
+  return stallOf(group, group.raftIds);
+}
+
+function summary(times: readonly number[]): { p50Ms: number; p99Ms: number } {
+  const sorted = times.toSorted((a, b) => a - b);
+  const at = (share: number): number => Math.round(sorted[Math.ceil(share * sorted.length) - 1] ?? Number.NaN);
+  return { p50Ms: at(0.5), p99Ms: at(0.99) };
+}
+
+async function repeat(times: number, what: string, once: () => Promise<number>): Promise<number[]> {
+  tell(`${times} times: ${what}`);
+  const taken: number[] = [];
+  for (let turn = 0; turn < times; turn += 1) taken.push(await once());
+  return taken;
+}
+
+const group = await VoterGroup.start(voters);
+try {
+  await untilAllFollow(group);
+  const killed = summary(await repeat(kills, 'the leader is killed', () => measureKill(group)));
+  const silent = summary(await repeat(pauses, 'the leader falls silent', () => measurePause(group)));
+  const handover = summary(await repeat(handovers, 'the leader hands over', () => measureHandover(group)));
+  tell('looking for stalls of the event loop');
+  const follower = (group.leader % voters) + 1;
+  const transfer = { do: 'transfer', to: follower, bytes: transferBytes } as const;
+  const idleMs = await stallDuring(group, () => wait(busyMs));
+  const transferMs = await stallDuring(group, () => group.ask(group.leader, transfer));
+  const buildMs = await stallDuring(group, runBusyPrograms);
+  const snapshotMs = await stallDuringSnapshot(group, follower);
+  const stallMs = { idle: idleMs, transfer: transferMs, build: buildMs, snapshot: snapshotMs };
+  printFigures({
+    ...killed,
+    kills,
+    silent: { ...silent, pauses },
+    handover: { ...handover, handovers },
+    stallMs,
+    longestStallMs: Math.max(transferMs, buildMs, snapshotMs),
+  });
+} finally {
+  await group.stop();
+}
