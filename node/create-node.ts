@@ -136,6 +136,7 @@ async function createMeshParts({ config, membership, identity, logger, at }: Bas
     randomBytes,
     members,
     stateMachine: ledger,
+    certifying: { ledger: ledger.certification, sign: voterKey.sign, verifySignature },
   });
   ledger.useConsensus(consensus);
   const leadership = leadershipOf({

@@ -51,6 +51,8 @@ export interface EngineComponents {
   readonly store: LogStore;
   readonly shelf: SnapshotShelf;
   readonly onRoleChange: () => void;
+  /** The state machine holds more than before. */
+  readonly onApplied: () => void;
 }
 
 export class Engine {
@@ -95,6 +97,7 @@ export class Engine {
       deliver: (responses) => {
         deliver(responses);
         this.reads.applied(components.stateMachine.appliedIndex());
+        components.onApplied();
       },
       ...watch('state machine'),
     });
@@ -314,6 +317,7 @@ export class Engine {
     await this.applies.restore(snapshot, body);
     this.proposals.forget(snapshot.index, 'it was overtaken by a snapshot');
     this.reads.applied(snapshot.index);
+    this.#components.onApplied();
   }
 
   #fail(part: Part, error: unknown): void {

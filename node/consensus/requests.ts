@@ -4,6 +4,7 @@ import type { SnapshotMetadata } from '../../protocols/consensus-record.ts';
 import { encodeConfigurationChange } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import { entryBytesMax } from '../../protocols/limits.ts';
+import type { Certifier } from './certifier.ts';
 import { configurationOf } from './configuration-core.ts';
 import type { Engine } from './engine.ts';
 import type { LogStore } from './log-store.ts';
@@ -29,6 +30,7 @@ export interface Parts {
   readonly store: LogStore;
   readonly stateMachine: StateMachine;
   readonly shelf: SnapshotShelf;
+  readonly certifier: Certifier | undefined;
 }
 
 export interface Running extends Parts {
@@ -45,7 +47,7 @@ export function running(parts: Parts): Running {
   return { ...parts, batch };
 }
 
-export function statusOf({ engine, store, stateMachine }: Running): ConsensusStatus {
+export function statusOf({ engine, store, stateMachine, certifier }: Running): ConsensusStatus {
   const { raftId, term, role, leader, commit, members, progress } = engine.raw.status();
   const { voters, votersOutgoing, learners } = configurationOf(members);
   const failure = engine.failure();
@@ -73,6 +75,7 @@ export function statusOf({ engine, store, stateMachine }: Running): ConsensusSta
           })),
         }
       : {}),
+    droppedCertificates: certifier?.dropped ?? 0,
     ...(failure ? { failure } : {}),
   };
 }

@@ -1,5 +1,6 @@
 // Owns the types of the room's public face: what consensus gives to others and what it needs of the state machine.
 
+import type { Certificate, VoterSet } from '../../protocols/certificate.ts';
 import type { Configuration, ConfigurationChange, SnapshotMetadata } from '../../protocols/consensus-record.ts';
 import type { ErrorRecord } from '../../protocols/errors.ts';
 import type { Startable } from '../interfaces.ts';
@@ -58,8 +59,39 @@ export interface ConsensusStatus {
   readonly learners: readonly number[];
   /** On the leader: the other members. */
   readonly progress?: readonly FollowerStatus[];
+  /** Others' signatures and certificates that were no good and were dropped, since the start. */
+  readonly droppedCertificates: number;
   /** What keeps this voter from working, such as a full disk; it neither leads nor stands for election meanwhile. */
   readonly failure?: ErrorRecord;
+}
+
+/** What a voter needs to certify: the state machine's word on what may be signed, and a key. */
+export interface Certifying {
+  /** Asked once consensus has started. */
+  readonly ledger: () => CertifiedLedger;
+  /** Signs with the key that belongs to this voter's raft id; undefined once that is given up. */
+  readonly sign: (statement: Uint8Array) => Uint8Array | undefined;
+  readonly verifySignature: (key: string, bytes: Uint8Array, signature: Uint8Array) => boolean;
+}
+
+/** The state machine's part in certificates. */
+export interface CertifiedLedger {
+  fleet(): string;
+  /** The voters in force just before an index; undefined where nobody knows. */
+  voterSetBefore(index: number): VoterSet | undefined;
+  /** Whether this voter may sign for an applied entry at that very index; `wait` while it cannot tell. */
+  verdictOn(
+    entry: CommittedEntry,
+  ):
+    | { readonly kind: 'sign' | 'wait' }
+    | { readonly kind: 'refuse'; readonly reason: string; readonly isAlarm: boolean };
+  /** Applied entries that deserve certificates of their own and have none yet. */
+  uncertified(): readonly number[];
+  certificateAt(index: number): Certificate | undefined;
+  /** Where the newest certificate is. */
+  certifiedIndex(): number;
+  /** Checks a certificate of an applied entry and keeps it. @throws ParleyError when it is no good. */
+  take(certificate: Certificate): Promise<void>;
 }
 
 export interface Position {

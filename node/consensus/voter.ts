@@ -1,8 +1,10 @@
 // Owns the life of one voter: opening its log, starting and stopping its engine, and handing callers' requests to it.
 
+import { certificateMessageBytesMax, certificateProtocol } from '../../protocols/certificate-exchange.ts';
 import { consensusProtocol, snapshotProtocol } from '../../protocols/consensus-message.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { Clock, Logger, Mesh, RandomBytes } from '../interfaces.ts';
+import { Certifier } from './certifier.ts';
 import { Engine } from './engine.ts';
 import { advised } from './log-damage.ts';
 import { type LogDisk, type LogStore, openLogStore } from './log-store.ts';
@@ -11,6 +13,7 @@ import type { MemberDirectory } from './message-links.ts';
 import * as requests from './requests.ts';
 import { createSnapshotShelf, type PreparedSnapshot } from './snapshot-shelf.ts';
 import type {
+  Certifying,
   CommittedEntry,
   Consensus,
   ConsensusStatus,
@@ -37,6 +40,8 @@ export interface ConsensusComponents extends LogDisk {
   readonly randomBytes: RandomBytes;
   readonly members: MemberDirectory;
   readonly stateMachine: StateMachine;
+  /** Left out where nobody needs proof of what is committed. */
+  readonly certifying?: Certifying;
 }
 
 /** Longest wait for a successor when this voter stops while it leads. */
@@ -75,6 +80,7 @@ export class Voter implements Consensus {
     if (successor !== nobody) await this.#handOver(successor, handoverMs).catch(() => undefined);
     this.#running = undefined;
     running.shelf.clear();
+    running.certifier?.stop();
     await running.engine.stop();
   }
 
@@ -130,10 +136,30 @@ export class Voter implements Consensus {
     );
     await finishRestore(store, stateMachine);
     const onRoleChange = (): void => this.#notify();
-    const engine = new Engine(this.#init, { ...this.#components, store, shelf, onRoleChange });
-    this.#running = requests.running({ engine, store, stateMachine, shelf });
+    const onApplied = (): void => this.#running?.certifier?.changed();
+    const engine = new Engine(this.#init, { ...this.#components, store, shelf, onRoleChange, onApplied });
+    const certifier = this.#createCertifier(engine, store);
+    this.#running = requests.running({ engine, store, stateMachine, shelf, certifier });
     this.#serve();
     engine.start();
+  }
+
+  #createCertifier({ raw, applies }: Engine, { log }: LogStore): Certifier | undefined {
+    const { certifying, stateMachine } = this.#components;
+    if (certifying === undefined) return undefined;
+    return new Certifier({
+      ...this.#components,
+      certifying,
+      raftId: this.#init.raftId,
+      leads: () => raw.status().role === 'leader',
+      leader: () => raw.status().leader,
+      learners: () => [...raw.status().members.learners],
+      appliedIndex: () => stateMachine.appliedIndex(),
+      entryAt(index) {
+        const entry = log.entry(index);
+        return entry && applies.toCommitted(entry);
+      },
+    });
   }
 
   /** Protocols are registered once; while nothing runs, their streams are refused. */
@@ -147,6 +173,10 @@ export class Voter implements Consensus {
     mesh.handle(snapshotProtocol, async (stream) => this.#required().engine.snapshots.receive(stream), {
       inboundStreamsMax: 1,
     });
+    mesh.handle(certificateProtocol, async (stream) => this.#required().certifier?.serve(stream), {
+      inboundStreamsMax: 2,
+      messageBytesMax: certificateMessageBytesMax,
+    });
   }
 
   #notify(): void {
@@ -154,6 +184,7 @@ export class Voter implements Consensus {
     const status = requests.statusOf(this.#running);
     const { role, term, leader } = status;
     this.#components.logger.info({ role, term, leader }, 'role has changed');
+    this.#running.certifier?.changed();
     for (const listener of this.#listeners) listener(status);
   }
 

@@ -11,7 +11,8 @@ import { systemClock } from '../../node/host/clock.ts';
 import type { Mesh } from '../../node/interfaces.ts';
 import { createMesh, identityFromSeed } from '../../node/mesh/index.ts';
 import { createWitnessFile, openStore } from '../../node/store/index.ts';
-import { genesisHash, ListMachine, noLearners, silentLogger, until } from './fleet.ts';
+import { genesisHash, noLearners, silentLogger, until } from './fleet.ts';
+import { ListMachine } from './list-machine.ts';
 
 interface RealVoter {
   readonly raftId: number;

@@ -352,7 +352,7 @@ test('messages under a false name are refused and change nothing', () =>
     const leader = await fleet.leader();
     const { term } = leader.consensus.status();
     const { encode } = await import('../../protocols/codec.ts');
-    const stranger = fleet.network.mesh('peer-9');
+    const stranger = fleet.network.mesh(peerName(9));
     const stream = await stranger.open(peerName(leader.raftId), '/parley/consensus/1', soon());
     const message = { type: 'append', from: leader.raftId === 1 ? 2 : 1, to: leader.raftId, term: term + 5 };
     await stream.send(encode({ version: 1, messages: [message] }));

@@ -1,17 +1,12 @@
 // Several voters in one process: each with its store, a list as its state machine, and a mesh between them.
 
 import { randomBytes } from 'node:crypto';
-import type { CommittedEntry } from '../../node/consensus/index.ts';
-import {
-  bootstrapLog,
-  type Consensus,
-  createConsensus,
-  type StateMachine,
-  type StateMachineSnapshot,
-} from '../../node/consensus/index.ts';
+import { bootstrapLog, type Consensus, createConsensus, type StateMachine } from '../../node/consensus/index.ts';
 import { systemClock } from '../../node/host/clock.ts';
 import type { Clock, KeyValueStore, Logger } from '../../node/interfaces.ts';
 import { hashOf } from '../../protocols/codec.ts';
+import { CertifiedList, peerOf } from './certified-list.ts';
+import { ListMachine } from './list-machine.ts';
 import { MemoryNetwork } from './memory-mesh.ts';
 import { MemoryStore } from './memory-store.ts';
 import { MemoryWitness } from './memory-witness.ts';
@@ -26,44 +21,6 @@ export const silentLogger: Logger = {
   error() {},
   child: () => silentLogger,
 };
-
-/** Applies entries as words of a list; its durability is the object's. */
-export class ListMachine implements StateMachine {
-  applied = 1;
-  words: string[] = [];
-  hashes = new Map<number, string>();
-  entries: CommittedEntry[] = [];
-  restores = 0;
-  failure: Error | undefined;
-  gate: Promise<void> = Promise.resolve();
-
-  appliedIndex(): number {
-    return this.applied;
-  }
-
-  async apply(entries: readonly CommittedEntry[]): Promise<void> {
-    await this.gate;
-    if (this.failure) throw this.failure;
-    for (const entry of entries) {
-      if (entry.index !== this.applied + 1) throw new Error(`entry ${entry.index} follows on ${this.applied}`);
-      this.applied = entry.index;
-      this.entries.push(entry);
-      this.hashes.set(entry.index, entry.chainHash);
-      if (entry.type === 'normal' && entry.data.byteLength > 0) this.words.push(new TextDecoder().decode(entry.data));
-    }
-  }
-
-  async snapshot(): Promise<{ index: number; data: Uint8Array }> {
-    return { index: this.applied, data: Buffer.from(JSON.stringify(this.words)) };
-  }
-
-  async restore({ index, chainHash, data }: StateMachineSnapshot): Promise<void> {
-    this.words = JSON.parse(Buffer.from(data).toString());
-    this.applied = index;
-    this.hashes.set(index, chainHash);
-    this.restores += 1;
-  }
-}
 
 export interface Voter {
   readonly raftId: number;
@@ -80,9 +37,14 @@ export interface FleetOptions {
   readonly heartbeatMs?: number;
   readonly electionMinMs?: number;
   readonly clock?: Clock;
+  /** Voters that certify what they apply. */
+  readonly certifies?: boolean;
 }
 
-export const peerName = (raftId: number): string => `peer-${raftId}`;
+export const peerName = peerOf;
+
+/** Peers that may speak under a raft id, strangers to a fleet among them. */
+const raftIds = Array.from({ length: 9 }, (_, position) => position + 1);
 
 export class Fleet {
   readonly network = new MemoryNetwork();
@@ -93,7 +55,7 @@ export class Fleet {
     this.#options = options;
     for (let raftId = 1; raftId <= options.voters + (options.others ?? 0); raftId += 1) {
       const store = new MemoryStore();
-      const machine = new ListMachine();
+      const machine = options.certifies ? new CertifiedList(options.voters) : new ListMachine();
       const witness = new MemoryWitness();
       const consensus = this.#create(raftId, { store, witness }, machine);
       this.voters.push({ raftId, store, witness, machine, consensus });
@@ -179,12 +141,16 @@ export class Fleet {
     const { heartbeatMs = 10, electionMinMs = 50, clock = systemClock } = this.#options;
     const members = {
       peerOf: (id: number) => (id <= this.voters.length ? peerName(id) : undefined),
-      raftIdOf: (peer: string) => (/^peer-\d+$/.test(peer) ? Number(peer.slice(5)) : undefined),
+      raftIdOf: (peer: string) => raftIds.find((raftId) => peerName(raftId) === peer),
       voters: () => this.voters.slice(0, this.#options.voters).map((voter) => voter.raftId),
     };
     const mesh = this.network.mesh(peerName(raftId));
     const components = { store, witness, mesh, clock, logger: silentLogger, randomBytes, members, stateMachine };
-    return createConsensus({ raftId, heartbeatMs, electionMinMs })(components);
+    const certifying = stateMachine instanceof CertifiedList ? stateMachine.certifying(raftId) : undefined;
+    return createConsensus({ raftId, heartbeatMs, electionMinMs })({
+      ...components,
+      ...(certifying && { certifying }),
+    });
   }
 }
 

@@ -1,0 +1,54 @@
+// Owns what the certifier says in the log about others, and how often: each refusal once, each sender of what is no good
+// once a minute, so that nobody can fill the log.
+
+import type { Clock, Logger } from '../interfaces.ts';
+
+/** Places and senders that are remembered. */
+const rememberedMax = 256;
+const quietMs = 60_000;
+
+export class Complaints {
+  readonly #logger: Logger;
+  readonly #clock: Pick<Clock, 'monotonicMs'>;
+  readonly #places = new Map<number, number>();
+  readonly #senders = new Map<string, number>();
+  #count = 0;
+
+  constructor({ logger, clock }: { readonly logger: Logger; readonly clock: Pick<Clock, 'monotonicMs'> }) {
+    this.#logger = logger;
+    this.#clock = clock;
+  }
+
+  /** Shares and certificates that were dropped. */
+  get count(): number {
+    return this.#count;
+  }
+
+  /** This voter does not sign for an entry. */
+  refused(index: number, { reason, isAlarm }: { readonly reason: string; readonly isAlarm: boolean }): void {
+    if (!remember(this.#places, index, 0)) return;
+    if (isAlarm) this.#logger.error({ index, reason }, 'this voter does not certify an entry');
+    else this.#logger.debug({ index, reason }, 'this voter does not certify an entry');
+  }
+
+  /** A peer sent what is no good. */
+  dropped(peer: string, error: unknown): void {
+    this.#count += 1;
+    const now = this.#clock.monotonicMs();
+    if (now - (this.#senders.get(peer) ?? Number.NEGATIVE_INFINITY) < quietMs) return;
+    remember(this.#senders, peer, now);
+    this.#logger.warn(
+      { sender: peer, error: String(error), dropped: this.#count },
+      'dropped what a peer sent about certificates',
+    );
+  }
+}
+
+/** False when it was there. */
+function remember<Key>(table: Map<Key, number>, key: Key, value: number): boolean {
+  const isNew = !table.has(key);
+  table.set(key, value);
+  const oldest = table.keys().next();
+  if (table.size > rememberedMax && !oldest.done) table.delete(oldest.value);
+  return isNew;
+}
