@@ -2,7 +2,7 @@
 // vote and the log's end), then the witness. Opening verifies the hash chain from the snapshot to the tail, and the tail by
 // the witness: LevelDB may open without an error and lack acknowledged batches, and a voter that forgot them must not vote.
 
-import { decode, encode, sha256Hex } from '../../protocols/codec.ts';
+import { decode, encode, sha256Hex, sha256HexInSteps } from '../../protocols/codec.ts';
 import * as records from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import { messageBytesMax } from '../../protocols/limits.ts';
@@ -178,7 +178,7 @@ export class LogStore {
   /** The body of a received snapshot that may not have been restored; undefined when there is none. */
   async pendingBody(): Promise<Uint8Array | undefined> {
     if (this.#bodyParts === 0) return undefined;
-    const pairs = await this.#store.range({ gte: bodyPrefix, lt: `${bodyPrefix}~`, limit: this.#bodyParts + 1 });
+    const pairs = await this.#store.range({ gte: bodyPrefix, lt: bodyKey(this.#bodyParts) });
     const body = new Uint8Array(Buffer.concat(pairs.map(([, value]) => value)));
     if (pairs.length !== this.#bodyParts || sha256Hex(body) !== this.#bodyHash) {
       throw damaged('the snapshot that was received is not whole');
@@ -211,14 +211,26 @@ export class LogStore {
   }
 
   async #replace({ hardState }: LogWrite, { metadata, body }: ReceivedSnapshot): Promise<void> {
-    const parts = partsOf(body).map((value, part) => ({ type: 'put' as const, key: bodyKey(part), value }));
-    const bodyHash = sha256Hex(body);
+    const bodyHash = await sha256HexInSteps(body);
+    const parts = await this.#putBody(body);
     const cut = this.#deletions(this.log.firstIndex(), this.#writtenTo());
-    await this.#commit([...cut, ...parts, putSnapshot(metadata, parts.length, bodyHash)], hardState, metadata);
+    await this.#commit([...cut, putSnapshot(metadata, parts, bodyHash)], hardState, metadata);
     this.#base = metadata;
-    this.#bodyParts = parts.length;
+    this.#bodyParts = parts;
     this.#bodyHash = bodyHash;
     this.log.reset(metadata);
+  }
+
+  /**
+   * Writes a body, which means nothing before the record that names it; returns the number of its parts. Each part is a
+   * batch of its own: a batch is copied at once, and the whole body would hold the event loop.
+   */
+  async #putBody(body: Uint8Array): Promise<number> {
+    const parts = partsOf(body);
+    for (const [part, value] of parts.entries()) {
+      await this.#store.batch([{ type: 'put', key: bodyKey(part), value }], { sync: true });
+    }
+    return parts.length;
   }
 
   /**

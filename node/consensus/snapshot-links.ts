@@ -1,7 +1,7 @@
 // Owns the transfer of snapshots between voters: a header and the parts of the body on a stream of their own, so that a
 // large state never delays a heartbeat. The receiver closes the stream once it holds the whole.
 
-import { decode, encode, sha256Hex } from '../../protocols/codec.ts';
+import { decode, encode, sha256HexInSteps } from '../../protocols/codec.ts';
 import { type SnapshotHeader, snapshotHeaderSchema, snapshotProtocol } from '../../protocols/consensus-message.ts';
 import { type SnapshotMetadata, snapshotPartBytesMax } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
@@ -58,7 +58,8 @@ export class SnapshotLinks {
     const peer = members.peerOf(to);
     if (peer === undefined) throw new ParleyError('unknown-voter', `no member has the raft id ${to}`);
     const bodyBytes = body.byteLength;
-    const header: SnapshotHeader = { version: 1, from, to, term, snapshot, bodyBytes, bodyHash: sha256Hex(body) };
+    const bodyHash = await sha256HexInSteps(body);
+    const header: SnapshotHeader = { version: 1, from, to, term, snapshot, bodyBytes, bodyHash };
     const signal = this.#deadline();
     const stream = await mesh.open(peer, snapshotProtocol, { signal });
     const abort = (): void => stream.abort(new Error('the snapshot transfer was given up'));
@@ -119,6 +120,8 @@ async function receiveBody(stream: MessageStream, header: SnapshotHeader, signal
     body.set(part, filled);
     filled += part.byteLength;
   }
-  if (sha256Hex(body) !== header.bodyHash) throw new ParleyError('malformed', 'the snapshot does not fit its hash');
+  if ((await sha256HexInSteps(body)) !== header.bodyHash) {
+    throw new ParleyError('malformed', 'the snapshot does not fit its hash');
+  }
   return body;
 }

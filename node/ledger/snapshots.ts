@@ -2,7 +2,7 @@
 // that a damaged one is noticed and the older one serves instead.
 
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { decode, encode, sha256Hex } from '../../protocols/codec.ts';
+import { decode, encode, sha256Hex, sha256HexInSteps } from '../../protocols/codec.ts';
 import { sealOf, snapshotPartBytesMax } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import { ledgerSnapshotHeadBytesMax, ledgerSnapshotHeadSchema } from '../../protocols/ledger-record.ts';
@@ -61,7 +61,7 @@ export function createSnapshotStore(store: KeyValueStore, logger: Logger): Snaps
   return {
     load,
     async save(snapshot) {
-      const operations = snapshotOperations(snapshot);
+      const operations = await snapshotOperations(snapshot);
       const keys = operations.map((operation) => operation.key);
       const sound = [...kept.keys()].filter((index) => !damaged.has(index) && index !== snapshot.index);
       const staying = new Set(sound.sort((a, b) => b - a).slice(0, snapshotsKept - 1));
@@ -105,7 +105,7 @@ export function stateOf(snapshot: LedgerSnapshot): LedgerState {
   throw new ParleyError('malformed', `a snapshot of index ${index} holds the state of index ${state.index}`);
 }
 
-function snapshotOperations({ index, term, chainHash, data }: LedgerSnapshot): StoreOperation[] {
+async function snapshotOperations({ index, term, chainHash, data }: LedgerSnapshot): Promise<StoreOperation[]> {
   const base = `${prefix}${String(index).padStart(16, '0')}/`;
   const operations: StoreOperation[] = [];
   for (let offset = 0; offset < data.byteLength; offset += snapshotPartBytesMax) {
@@ -119,7 +119,7 @@ function snapshotOperations({ index, term, chainHash, data }: LedgerSnapshot): S
     chainHash,
     bytes: data.byteLength,
     parts: operations.length,
-    hash: sha256Hex(data),
+    hash: await sha256HexInSteps(data),
   } as const;
   operations.push({ type: 'put', key: `${base}head`, value: encode({ ...head, seal: sealOf(head) }) });
   return operations;
