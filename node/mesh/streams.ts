@@ -2,6 +2,7 @@
 // two ends, so neither libp2p's pausing (it resets streams under load) nor its drain events are needed. The end of a
 // direction is a frame of its own: a connection that libp2p closes "in order" half-way is never taken for a complete answer.
 
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { MessageStream } from '../interfaces.ts';
 import {
@@ -112,7 +113,9 @@ class FramedStream implements ManagedStream {
     if (this.#sends.length > 0 || !this.#enqueue(message)) {
       return new Promise((resolve, reject) => this.#sends.push({ message, resolve, reject }));
     }
-    return this.#closedError === undefined ? Promise.resolve() : Promise.reject(this.#closedError);
+    if (this.#closedError !== undefined) return Promise.reject(this.#closedError);
+    // Whoever sends piece after piece lets the others have the event loop in between: a whole window takes tens of milliseconds.
+    return this.#outgoing.length === 0 ? nextTurn() : Promise.resolve();
   }
 
   receive({ signal }: { readonly signal?: AbortSignal } = {}): Promise<Uint8Array | undefined> {

@@ -34,6 +34,24 @@ test('send() of many small messages keeps their order in both directions', async
   assert.equal(received, count);
 });
 
+test('send() of large messages lets the event loop go on between them', async (t) => {
+  const [a, b] = [newPeer(t), newPeer(t)];
+  b.mesh.handle('/parley/sink/1', async (stream) => {
+    while ((await stream.receive()) !== undefined);
+  });
+  await startTogether([a, b]);
+  const stream = await a.mesh.open(b.mesh.self, '/parley/sink/1', within());
+  for (let sent = 0; sent < 4; sent++) {
+    let turned = false;
+    setImmediate(() => {
+      turned = true;
+    });
+    await stream.send(new Uint8Array(mebibyte / 4));
+    assert.ok(turned, `message ${sent}`);
+  }
+  await stream.close();
+});
+
 test('close() of one end leaves a long answer in the other direction whole', async (t) => {
   const [a, b] = [newPeer(t), newPeer(t)];
   b.mesh.handle('/parley/fetch/1', async (stream) => {
