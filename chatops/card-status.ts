@@ -29,6 +29,7 @@ export function renderStatus(view: StatusView, context: CardContext): string[] {
     ...troubles(view, context),
     ...missingHosts(view, context),
     ...waiting(view, context),
+    ...renderWarnings(view.warnings ?? [], context),
   ];
 }
 
@@ -81,7 +82,8 @@ function statusRow(peer: PeerView, context: CardContext): Cell[] {
   ];
 }
 
-function presence(peer: PeerView, context: CardContext): Cell {
+/** Whether a peer is there, and since when not. */
+export function presence(peer: Pick<PeerView, 'online' | 'lastSeenMs'>, context: CardContext): Cell {
   if (peer.online) return { text: 'online', tone: 'good' };
   if (peer.lastSeenMs === null) return { text: 'never seen', tone: 'dim' };
   return { text: `offline ${durationText(context.nowMs - peer.lastSeenMs)}`, tone: 'bad' };
@@ -99,6 +101,13 @@ function last(peer: PeerView): Cell {
   if (peer.alarmed) return { text: 'alarm', tone: 'bad' };
   if (peer.outcome === null) return { text: '-', tone: 'dim' };
   return { text: peer.outcome, tone: outcomeTone(peer.outcome) };
+}
+
+/** What somebody should do something about before it matters. */
+export function renderWarnings(warnings: readonly string[], context: CardContext): string[] {
+  if (warnings.length === 0) return [];
+  const lines = warnings.flatMap((text) => wrap(`Warning: ${clean(text)}`, context.columns));
+  return ['', ...lines.map((line) => context.paint('warn', line))];
 }
 
 /** Why hosts are not as ordered: too long for the table. */

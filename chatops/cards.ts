@@ -16,12 +16,14 @@ import {
   statusViewSchema,
   taskDetailSchema,
   tasksViewSchema,
+  votersViewSchema,
   type WhoamiView,
   whoamiViewSchema,
 } from '../protocols/views.ts';
 import type { CardContext } from './card-context.ts';
-import { renderPeers, renderStatus } from './card-status.ts';
+import { renderPeers, renderStatus, renderWarnings } from './card-status.ts';
 import { hostsText, renderTask, renderTasks } from './card-task.ts';
+import { renderVoters } from './card-voters.ts';
 import { renderTable } from './paint.ts';
 import { clean, cleanLines, columnsMax, countText, shortHash, timeText, wrap } from './words.ts';
 
@@ -35,6 +37,7 @@ const cards: Readonly<Record<string, Card>> = {
   history: card(historyViewSchema, renderHistory),
   diff: card(diffViewSchema, renderDiff),
   whoami: card(whoamiViewSchema, renderWhoami),
+  voters: card(votersViewSchema, renderVoters),
   invite: card(inviteViewSchema, renderInvite),
   selection: card(selectionViewSchema, renderSelection),
   notices: card(noticesViewSchema, (view, context) => view.notices.flatMap((notice) => renderNotice(notice, context))),
@@ -77,6 +80,7 @@ function renderInvite(view: InviteView, context: CardContext): string[] {
     clean(view.token),
     '',
     `On that machine: parley join TOKEN, then parley run`,
+    ...renderWarnings(view.warnings ?? [], context),
   ];
 }
 

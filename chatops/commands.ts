@@ -1,58 +1,12 @@
-// Owns the one table of commands: how each is written, what it is for, examples, what can be completed, and which request
-// it becomes. Parsing, help and completion all read it, so that they cannot disagree.
+// Owns the table of commands, those of membership-commands.ts among them: how each is written, what it is for, examples,
+// what can be completed, and which request it becomes. Parsing, help and completion all read it, so that they cannot disagree.
 
-import type { Command, CommandName } from '../protocols/control.ts';
+import type { Command } from '../protocols/control.ts';
 import { ParleyError } from '../protocols/errors.ts';
+import { type CommandSpec, host, noWait, plain, selector, task } from './command-spec.ts';
+import { membershipSpecs } from './membership-commands.ts';
 
-/** What a word stands for; completion offers words of that kind. */
-export type WordKind = 'selector' | 'task' | 'host' | 'text' | 'number' | 'command';
-
-export interface ArgumentSpec {
-  readonly name: string;
-  readonly kind: WordKind;
-  readonly required: boolean;
-  /** Takes this and all following words. */
-  readonly rest?: boolean;
-}
-
-export interface OptionSpec {
-  readonly name: string;
-  readonly short?: string;
-  /** What the value is called; an option without it is a switch. */
-  readonly value?: string;
-  readonly required?: boolean;
-  readonly summary: string;
-}
-
-/** The words of one command as the person gave them. */
-export interface GivenWords {
-  argument(name: string): string | undefined;
-  rest(name: string): string[];
-  option(name: string): string | undefined;
-  given(name: string): boolean;
-}
-
-export interface CommandSpec {
-  readonly name: CommandName;
-  readonly group: 'look' | 'project' | 'fleet' | 'tasks';
-  readonly summary: string;
-  readonly arguments: readonly ArgumentSpec[];
-  readonly options: readonly OptionSpec[];
-  /** Lines as a person would type them. */
-  readonly examples: readonly string[];
-  /** The command starts or names a task that is followed unless --no-wait is given. */
-  readonly follows: boolean;
-  /** The command looks at the work folder, so that the newest changes there become the draft. */
-  readonly usesWorkFolder: boolean;
-  readonly build: (words: GivenWords) => unknown;
-}
-
-const noWait: OptionSpec = { name: 'no-wait', summary: 'return at once instead of following the task' };
-const task: ArgumentSpec = { name: 'TASK', kind: 'task', required: true };
-const selector: ArgumentSpec = { name: 'SELECTOR', kind: 'selector', required: true };
-const plain = { arguments: [], options: [], follows: false, usesWorkFolder: false } as const;
-
-const specs: readonly CommandSpec[] = [
+const others: readonly CommandSpec[] = [
   {
     ...plain,
     name: 'status',
@@ -209,31 +163,11 @@ const specs: readonly CommandSpec[] = [
     name: 'rollback',
     group: 'fleet',
     summary: 'switch a host back to what it ran before',
-    arguments: [{ name: 'HOST', kind: 'host', required: true }],
+    arguments: [host],
     options: [noWait],
     examples: ['rollback web1'],
     follows: true,
     build: (words) => ({ name: 'rollback', host: words.argument('HOST') }),
-  },
-  {
-    ...plain,
-    name: 'invite',
-    group: 'fleet',
-    summary: 'print a token with which one machine joins',
-    arguments: [{ name: 'NAME', kind: 'text', required: true }],
-    options: [
-      { name: 'site', value: 'SITE', required: true, summary: 'the uplink that the machine is behind' },
-      { name: 'roles', value: 'ROLES', summary: 'besides member: voter, builder; or monitor' },
-      { name: 'expires', value: 'TIME', summary: 'such as 30m, 1h, 2d (default: 1h)' },
-    ],
-    examples: ['invite web3 --site home', 'invite web3 --site home --roles voter,builder --expires 30m'],
-    build: (words) => ({
-      name: 'invite',
-      peer: words.argument('NAME'),
-      site: words.option('site'),
-      roles: readRoles(words.option('roles') ?? 'member'),
-      expiresInMs: readDuration(words.option('expires') ?? '1h'),
-    }),
   },
   {
     ...plain,
@@ -295,6 +229,8 @@ const specs: readonly CommandSpec[] = [
   },
 ];
 
+const specs: readonly CommandSpec[] = [...others, ...membershipSpecs];
+
 export const commandNames: readonly string[] = specs.map((spec) => spec.name);
 export const groupTitles = [
   ['look', 'Look'],
@@ -305,6 +241,22 @@ export const groupTitles = [
 
 export function findSpec(name: string): CommandSpec | undefined {
   return specs.find((spec) => spec.name === name);
+}
+
+/** The command that a line's first words name, and how many of them do. */
+export function namedSpec(
+  words: readonly string[],
+): { readonly spec: CommandSpec; readonly count: number } | undefined {
+  for (const count of [2, 1]) {
+    const spec = words.length < count ? undefined : findSpec(words.slice(0, count).join(' '));
+    if (spec !== undefined) return { spec, count };
+  }
+  return undefined;
+}
+
+/** Second words that make another command of the first: `add`, `remove` and `replace` of `voters`. */
+export function secondWords(first: string): string[] {
+  return commandNames.filter((name) => name.startsWith(`${first} `)).map((name) => name.slice(first.length + 1));
 }
 
 export function specsOf(group: CommandSpec['group']): readonly CommandSpec[] {
@@ -332,19 +284,4 @@ export function usageOf(spec: CommandSpec): string {
 function readCount(text: string): number {
   if (!/^[0-9]{1,9}$/.test(text)) throw new ParleyError('usage', `expected a number: got '${text}'`);
   return Number(text);
-}
-
-/** Everybody but a monitor is a member; that these are roles is checked with the whole command. */
-function readRoles(text: string): string[] {
-  const roles = new Set(text.split(',').map((role) => role.trim()));
-  return roles.has('monitor') ? [...roles] : [...new Set(['member', ...roles])];
-}
-
-const durationUnitsMs: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
-
-function readDuration(text: string): number {
-  const match = /^([0-9]{1,6})([smhd])$/.exec(text);
-  const unitMs = durationUnitsMs[match?.[2] ?? ''];
-  if (unitMs === undefined) throw new ParleyError('usage', `expected a time such as 30m, 1h or 2d: got '${text}'`);
-  return Number(match?.[1]) * unitMs;
 }

@@ -1,6 +1,7 @@
 // Owns completion: which words can follow what was typed, from the table of commands and what the fleet has.
 
-import { type CommandSpec, commandNames, findSpec, type WordKind } from './commands.ts';
+import type { CommandSpec, WordKind } from './command-spec.ts';
+import { commandNames, namedSpec, secondWords } from './commands.ts';
 
 /** Names that the last answers of the fleet held. */
 export interface FleetNames {
@@ -26,10 +27,18 @@ export function complete(line: string, names: FleetNames, localCommands: readonl
     if (before.length === 1) return matching(whole, names.operators);
     return complete(line.trimStart().replace(/^as\s+\S+\s+/, ''), names, localCommands);
   }
-  if (before.length === 0) return matching(whole, [...commandNames, 'help', ...localCommands]);
-  if (before[0] === 'help') return matching(whole, commandNames);
-  const spec = findSpec(before[0] ?? '');
-  return spec === undefined ? { candidates: [], word: whole } : completeFor(spec, before.slice(1), whole, names);
+  if (before.length === 0) return matching(whole, [...firstWords, 'help', ...localCommands]);
+  if (before[0] === 'help') return before.length === 1 ? matching(whole, firstWords) : seconds(before.slice(1), whole);
+  const named = namedSpec(before);
+  if (named === undefined) return { candidates: [], word: whole };
+  const { candidates, word } = completeFor(named.spec, before.slice(named.count), whole, names);
+  return { candidates: [...seconds(before, whole).candidates, ...candidates], word };
+}
+
+const firstWords = commandNames.filter((name) => !name.includes(' '));
+
+function seconds(before: readonly string[], word: string): Completion {
+  return matching(word, before.length === 1 ? secondWords(before[0] ?? '') : []);
 }
 
 function completeFor(spec: CommandSpec, before: readonly string[], word: string, names: FleetNames): Completion {

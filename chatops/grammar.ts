@@ -4,7 +4,8 @@
 import { check, problemOf } from '../protocols/codec.ts';
 import { type Command, commandSchema } from '../protocols/control.ts';
 import { ParleyError } from '../protocols/errors.ts';
-import { type CommandSpec, commandNames, findSpec, type GivenWords, type OptionSpec, usageOf } from './commands.ts';
+import type { CommandSpec, GivenWords, OptionSpec } from './command-spec.ts';
+import { commandNames, namedSpec, secondWords, usageOf } from './commands.ts';
 import { nearestNames } from './nearest.ts';
 
 /** Longest line that is read; a command's text is cut far below this by its schema. */
@@ -76,11 +77,12 @@ export function parseLine(line: string): ParsedLine {
 export function parseWords(words: readonly string[]): ParsedLine {
   const [name, ...rest] = words;
   if (name === undefined) throw usageError('no command given', "'help' lists the commands.");
-  if (name === 'help') return { kind: 'help', topic: rest[0] ?? null };
-  const spec = findSpec(name);
-  if (spec === undefined) throw unknownCommand(name);
-  if (rest.includes('--help')) return { kind: 'help', topic: name };
-  const given = readWords(spec, rest);
+  if (name === 'help') return { kind: 'help', topic: namedSpec(rest)?.spec.name ?? rest[0] ?? null };
+  const named = namedSpec(words);
+  if (named === undefined) throw unknownCommand(name);
+  const { spec, count } = named;
+  if (rest.includes('--help')) return { kind: 'help', topic: spec.name };
+  const given = readWords(spec, words.slice(count));
   const follow = spec.follows && !given.given('no-wait');
   return { kind: 'command', command: checked(spec, spec.build(given)), follow, json: given.given('json') };
 }
@@ -104,6 +106,14 @@ function unknownCommand(name: string): ParleyError {
   return usageError(`no such command: '${name}'`, hint);
 }
 
+function unknownSecond(spec: CommandSpec, word: string, known: readonly string[]): ParleyError {
+  const nearest = nearestNames(word, known);
+  const shown = (nearest.length === 0 ? known : nearest).map((second) => `${spec.name} ${second}`);
+  const hint =
+    nearest.length === 0 ? `There are ${spec.name}, ${shown.join(', ')}.` : `Did you mean ${shown.join(' or ')}?`;
+  return usageError(`no such command: '${spec.name} ${word}'`, hint);
+}
+
 interface Collected {
   readonly positionals: string[];
   readonly options: Map<string, string>;
@@ -120,6 +130,8 @@ function readWords(spec: CommandSpec, words: readonly string[]): GivenWords {
   const takesRest = last?.rest === true;
   if (!takesRest && positionals.length > spec.arguments.length) {
     const extra = positionals.slice(spec.arguments.length).join(' ');
+    const second = secondWords(spec.name);
+    if (second.length > 0) throw unknownSecond(spec, positionals[0] ?? '', second);
     throw usageError(`'${spec.name}' does not take '${extra}': quote words that belong together`, usageHint(spec));
   }
   const missing = spec.arguments.find((argument, index) => argument.required && positionals[index] === undefined);

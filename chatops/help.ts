@@ -6,7 +6,7 @@ import { nearestNames } from './nearest.ts';
 import type { Paint } from './paint.ts';
 import { columnsMax, cut, pad } from './words.ts';
 
-const nameColumns = 10;
+const nameColumns = 16;
 
 /** All commands by group, one line each; `more` are sections that the front end adds about itself. */
 export function renderHelp(paint: Paint, more: readonly (readonly string[])[] = []): string[] {

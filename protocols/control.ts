@@ -73,6 +73,12 @@ export const commandSchema = v.variant('name', [
     roles: v.pipe(v.array(roleSchema), v.minLength(1), v.maxLength(4)),
     expiresInMs: v.pipe(countSchema, v.minValue(1_000), v.maxValue(30 * 24 * 60 * 60 * 1000)),
   }),
+  command('voters', {}),
+  command('voters-add', { host: nameSchema }),
+  command('voters-remove', { host: nameSchema }),
+  /** `by` is to vote instead of `host`, in one change. */
+  command('voters-replace', { host: nameSchema, by: nameSchema }),
+  command('peers-remove', { host: nameSchema }),
 ]);
 export type Command = v.InferOutput<typeof commandSchema>;
 export type CommandName = Command['name'];

@@ -72,6 +72,8 @@ export const statusViewSchema = v.object({
   /** Operators of the policy in force. */
   operators: v.optional(v.array(nameSchema)),
   waiting: v.array(v.object({ task: taskIdSchema, reason: reasonSchema })),
+  /** What somebody should do something about before it matters. */
+  warnings: v.optional(v.array(textSchema)),
 });
 export type StatusView = v.InferOutput<typeof statusViewSchema>;
 
@@ -204,8 +206,39 @@ export const inviteViewSchema = v.object({
   site: siteSchema,
   roles: v.array(roleSchema),
   expiresAtMs: timeMsSchema,
+  warnings: v.optional(v.array(textSchema)),
 });
 export type InviteView = v.InferOutput<typeof inviteViewSchema>;
+
+/** View `voters`: who votes, who is on the way to it or from it, and what the fleet survives. */
+export const votersViewSchema = v.object({
+  version: v.literal(1),
+  current: v.boolean(),
+  voters: v.array(
+    v.object({
+      name: nameSchema,
+      peer: peerIdSchema,
+      /** Its number in consensus, never used twice; null until it gets one. */
+      raftId: v.nullable(countSchema),
+      /** `joining` is to vote and does not yet, `leaving` votes and is not to. */
+      standing: v.picklist(['votes', 'joining', 'leaving']),
+      online: v.boolean(),
+      /** Whether it has (nearly) all entries; null while it is away or has not said. */
+      caughtUp: v.nullable(v.boolean()),
+      ledgerIndex: v.nullable(countSchema),
+      lastSeenMs: v.nullable(timeMsSchema),
+      controller: v.boolean(),
+    }),
+  ),
+  /** Votes that every decision needs. */
+  majority: countSchema,
+  /** How many of the voters that are there may be lost before the fleet stops. */
+  spare: countSchema,
+  /** A change of voters that is under way; `waitsFor` is null while it goes on. */
+  change: v.nullable(v.object({ text: textSchema, waitsFor: v.nullable(textSchema) })),
+  warnings: v.array(textSchema),
+});
+export type VotersView = v.InferOutput<typeof votersViewSchema>;
 
 /** View `selection`: the hosts that a selector came to, shown before anything is done with them. */
 export const selectionViewSchema = v.object({

@@ -19,6 +19,7 @@ const readCommands = [
   'logs',
   'history',
   'notices',
+  'voters',
 ] as const;
 type ReadCommandName = (typeof readCommands)[number];
 type ChangeCommandName = Exclude<CommandName, ReadCommandName>;
@@ -36,6 +37,10 @@ const neededRoles: Readonly<Record<ChangeCommandName, readonly OperatorRole[]>> 
   reject: ['approver'],
   rollback: ['deployer', 'approver'],
   invite: ['admin'],
+  'voters-add': ['admin'],
+  'voters-remove': ['admin'],
+  'voters-replace': ['admin'],
+  'peers-remove': ['admin'],
 };
 
 /** Names shown in a hint; a fleet with more operators than that knows whom to ask. */
@@ -108,7 +113,7 @@ export function authorise(actor: string, command: Command, state: LedgerState): 
   if (concernsAlone(command, root, state)) return;
   throw new ParleyError(
     'not-allowed',
-    `'${actor}' may not ${command.name}: '${root}' is no voter, so its socket reads and commands '${root}' alone`,
+    `'${actor}' may not ${commandWords(command.name)}: '${root}' is no voter, so its socket reads and commands '${root}' alone`,
     { hint: `Use the local socket of a voter (${votersOf(state).join(', ')}).` },
   );
 }
@@ -162,8 +167,13 @@ function refusal(
 ): ParleyError {
   const roles = rolesOf(state, actor);
   const has = roles.length === 0 ? 'has none' : `is ${roles.join(' and ')} only`;
-  const text = `'${actor}' may not ${name}: that needs the role ${needed.join(' or ')}, and '${actor}' ${has}`;
+  const text = `'${actor}' may not ${commandWords(name)}: that needs the role ${needed.join(' or ')}, and '${actor}' ${has}`;
   return new ParleyError('not-allowed', text, { hint: operatorsHint(operatorsWith(needed, state)) });
+}
+
+/** A command as people write it. */
+function commandWords(name: CommandName): string {
+  return name.replace('-', ' ');
 }
 
 function operatorsHint(names: readonly string[]): string {

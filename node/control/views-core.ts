@@ -1,7 +1,7 @@
 // Owns the making of views from the ledger's state and what this peer knows about who is there: status and peers. Pure.
 
 import type { Beat } from '../../protocols/beat.ts';
-import { memberNamed } from '../../protocols/ledger-rules.ts';
+import { memberNamed, votersWarning, votingMembers } from '../../protocols/ledger-rules.ts';
 import type { LedgerState, Member, Order, Reason, Task } from '../../protocols/ledger-state.ts';
 import type { PeerView, StatusView } from '../../protocols/views.ts';
 
@@ -48,6 +48,7 @@ export function statusView(state: LedgerState, facts: ViewFacts): StatusView {
       const reason = task.endedAtMs === null ? waitReason(task, state, facts) : null;
       return reason === null ? [] : [{ task: task.id, reason }];
     }),
+    warnings: [votersWarning(votingMembers(state).length)].filter((text) => text !== undefined),
   };
 }
 

@@ -7,7 +7,18 @@ import type { CardContext } from '../../chatops/card-context.ts';
 import { renderView } from '../../chatops/cards.ts';
 import { colourPaint, plainPaint } from '../../chatops/paint.ts';
 import { widthOf } from '../../chatops/words.ts';
-import { hash, nowMs, peerView, planView, revision, statusView, storePath, taskDetail, taskView } from './fixtures.ts';
+import {
+  hash,
+  nowMs,
+  peerView,
+  planView,
+  revision,
+  statusView,
+  storePath,
+  taskDetail,
+  taskView,
+  votersView,
+} from './fixtures.ts';
 
 const context: CardContext = { paint: plainPaint, columns: 100, nowMs };
 const text = (view: string, data: unknown) => renderView(view, data, context).join('\n');
@@ -35,6 +46,7 @@ const views: readonly [name: string, data: unknown][] = [
     taskDetail({ messages: [{ level: 'error', text: `${long}\n${long}` }], plan: planView({ mayApprove: [] }) }),
   ],
   ['history', { version: 1, commits: [{ revision, author: 'alice', atMs: nowMs, message: long, hosts: ['a', 'b'] }] }],
+  ['voters', votersView({ change: { text: long, waitsFor: long }, warnings: [long] })],
   [
     'notices',
     { version: 1, notices: [{ number: 4, atMs: nowMs, level: 'failure', task: 't3', text: long, deliveredTo: [] }] },
@@ -49,6 +61,18 @@ for (const [name, data] of views) {
     assert.deepEqual(coloured.map(stripVTControlCharacters), plain);
   });
 }
+
+test('voters says who votes, what loss the fleet survives, and what a change waits for', () => {
+  const shown = text('voters', votersView());
+  assert.match(shown, /gate\* +votes +online +up to entry 12$/m);
+  assert.match(shown, /hall +is to vote +offline 3 min +up to entry 4, behind$/m);
+  assert.match(shown, /Every voter that is there is needed: decisions need 1 of 1 voter\./);
+  assert.match(shown, /Change: hall is to vote \(waits for hall, which is away\)\./);
+  assert.doesNotMatch(shown, /raft/);
+  const safe = text('voters', votersView({ spare: 1, change: null, warnings: ['mind this'] }));
+  assert.match(safe, /survives the loss of 1 more voter/);
+  assert.match(safe, /^Warning: mind this$/m);
+});
 
 test('status says who controls, who is away, and who is not where he should be', () => {
   const away = peerView({

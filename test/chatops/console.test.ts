@@ -164,6 +164,10 @@ test('complete() offers commands, hosts, tags, tasks, operators and options', ()
   assert.deepEqual(candidates('as alice rollb'), ['rollback']);
   assert.deepEqual(candidates('deploy gate --k'), ['--keep-going']);
   assert.deepEqual(candidates('help dep'), ['deploy']);
+  assert.deepEqual(candidates('vot'), ['voters']);
+  assert.deepEqual(candidates('voters re'), ['remove', 'replace']);
+  assert.deepEqual(candidates('voters add '), ['gate', 'till']);
+  assert.deepEqual(candidates('help voters a'), ['add']);
   assert.deepEqual(candidates('nonsense x'), []);
 });
 

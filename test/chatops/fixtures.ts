@@ -12,7 +12,7 @@ import { connectControl, controlSocketPath } from '../../node/control/client.ts'
 import { createControlSocket } from '../../node/control/socket.ts';
 import { createLogger, systemClock } from '../../node/host/index.ts';
 import type { CommandEvent, CommandRequest } from '../../protocols/control.ts';
-import type { PeerView, PlanView, StatusView, TaskDetail, TaskView } from '../../protocols/views.ts';
+import type { PeerView, PlanView, StatusView, TaskDetail, TaskView, VotersView } from '../../protocols/views.ts';
 
 export const nowMs = Date.UTC(2026, 10, 20, 12, 0, 0);
 export const revision = '1a2b3c4d'.repeat(5);
@@ -57,6 +57,22 @@ export function statusView(view: Partial<StatusView> = {}): StatusView {
     peers: [peerView()],
     hostsWithoutPeer: [],
     waiting: [],
+    ...view,
+  };
+}
+
+export function votersView(view: Partial<VotersView> = {}): VotersView {
+  const gate = {
+    ...{ name: 'gate', peer: peerView().peer, raftId: 1, standing: 'votes' as const, controller: true },
+    ...{ online: true, caughtUp: true, ledgerIndex: 12, lastSeenMs: nowMs },
+  };
+  const hall = {
+    ...{ ...gate, name: 'hall', raftId: 2, standing: 'joining' as const, controller: false },
+    ...{ online: false, caughtUp: false, ledgerIndex: 4, lastSeenMs: nowMs - 3 * 60_000 },
+  };
+  return {
+    ...{ version: 1, current: true, voters: [gate, hall], majority: 1, spare: 0, warnings: [] },
+    change: { text: 'hall is to vote', waitsFor: 'hall, which is away' },
     ...view,
   };
 }

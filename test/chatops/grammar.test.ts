@@ -26,7 +26,7 @@ test('parseLine() reads every example of the table', () => {
   for (const name of commandNames) {
     for (const example of findSpec(name)?.examples ?? []) {
       const command = commandOf(example.replace(/^as \w+ /, ''));
-      assert.equal(command?.name, name, example);
+      assert.equal(command?.name, name.replace(' ', '-'), example);
     }
   }
 });
@@ -54,6 +54,14 @@ test('parseLine() gives the request that a line stands for', () => {
     roles: ['member', 'voter', 'builder'],
     expiresInMs: 90_000,
   });
+  assert.deepEqual(commandOf('voters'), { name: 'voters' });
+  assert.deepEqual(commandOf('voters add web1'), { name: 'voters-add', host: 'web1' });
+  assert.deepEqual(commandOf('voters replace gate hall --no-wait'), {
+    name: 'voters-replace',
+    host: 'gate',
+    by: 'hall',
+  });
+  assert.deepEqual(commandOf('peers remove web1'), { name: 'peers-remove', host: 'web1' });
   assert.deepEqual(commandOf('history'), { name: 'history', limit: 20 });
   assert.deepEqual(commandOf('logs t3/web1 -f'), { name: 'logs', task: 't3/web1', follow: true });
 });
@@ -87,6 +95,9 @@ test('parseLine() says what is wrong and how it is written', () => {
     /this commit message: it is longer than 2000 characters$/,
     /Usage/,
   );
+  refused('voters ad web1', /no such command: 'voters ad'/, /Did you mean voters add\?/);
+  refused('peers web1', /no such command: 'peers web1'/, /There are peers, peers remove\./);
+  refused('voters replace gate', /'voters replace' needs NEW/, /Usage: voters replace OLD NEW/);
   refused('history 0', /^'history' cannot take this count: it must be at least 1$/, /Usage: history/);
   refused('task 3', /expected a task id/, /Usage: task TASK/);
   refused('invite till', /needs --site/, /Usage: invite/);
@@ -99,6 +110,8 @@ test('parseLine() gives help for help, help TOPIC and --help', () => {
   assert.deepEqual(parseLine('help'), { kind: 'help', topic: null });
   assert.deepEqual(parseLine('help deploy'), { kind: 'help', topic: 'deploy' });
   assert.deepEqual(parseLine('deploy --help'), { kind: 'help', topic: 'deploy' });
+  assert.deepEqual(parseLine('help voters add'), { kind: 'help', topic: 'voters add' });
+  assert.deepEqual(parseLine('voters add --help'), { kind: 'help', topic: 'voters add' });
 });
 
 test('parseLine() refuses or reads any line without another error', (t) => {

@@ -27,6 +27,11 @@ const commands: { readonly [N in CommandName]: Extract<Command, { name: N }> } =
   history: { name: 'history', limit: 10 },
   notices: { name: 'notices', after: 0, follow: false },
   invite: { name: 'invite', peer: 'web9', site: 'home', roles: ['member'], expiresInMs: 60_000 },
+  voters: { name: 'voters' },
+  'voters-add': { name: 'voters-add', host: 'web1' },
+  'voters-remove': { name: 'voters-remove', host: 'web1' },
+  'voters-replace': { name: 'voters-replace', host: 'hub', by: 'web1' },
+  'peers-remove': { name: 'peers-remove', host: 'web1' },
 };
 const reads: CommandName[] = [
   'status',
@@ -39,6 +44,7 @@ const reads: CommandName[] = [
   'logs',
   'history',
   'notices',
+  'voters',
 ];
 
 function factsWith(tasks: Task[] = []) {

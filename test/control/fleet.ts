@@ -15,6 +15,7 @@ import { type EntryDraft, encodeEntry, type LedgerEntry } from '../../protocols/
 import type { LedgerState, Order } from '../../protocols/ledger-state.ts';
 import type { Role } from '../../protocols/primitives.ts';
 import { programRunText } from '../../protocols/program-run.ts';
+import { configurationData } from '../helpers/ledger-script.ts';
 import { FakeBuilders } from './builders.ts';
 import { FakeDevices } from './devices.ts';
 import { peerId, revision, seededRandom, silentLogger } from './helpers.ts';
@@ -100,6 +101,17 @@ export class FakeFleet {
       throw new ParleyError(code, message, { retryable });
     }
     return { index, result: applied.result };
+  }
+
+  /** Consensus puts these voters in force, by name. */
+  vote(...names: readonly string[]): void {
+    const raftIds = names.map((name) => this.#state.members[peerId(name)]?.raftId ?? 0).sort((a, b) => a - b);
+    const rest = { votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false };
+    const data = configurationData(this.#state, { voters: raftIds, ...rest });
+    const index = this.#state.index + 1;
+    const chainHash = createHash('sha256').update(`${this.#state.chainHash}${index}`).digest('hex');
+    this.#state = applyEntry(this.#state, { index, term: this.term, chainHash, type: 'configuration', data }).state;
+    for (const listener of [...this.#listeners]) listener(this.#state, undefined);
   }
 
   entriesOf<K extends LedgerEntry['kind']>(kind: K): Extract<LedgerEntry, { kind: K }>[] {

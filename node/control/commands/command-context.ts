@@ -4,10 +4,12 @@
 import type { CommandEvent, ForwardedRequest } from '../../../protocols/control.ts';
 import { fromErrorRecord, ParleyError } from '../../../protocols/errors.ts';
 import type { EntryDraft } from '../../../protocols/ledger-entries.ts';
-import type { LedgerState, Task } from '../../../protocols/ledger-state.ts';
+import { memberNamed } from '../../../protocols/ledger-rules.ts';
+import type { LedgerState, Member, Task } from '../../../protocols/ledger-state.ts';
 import type { Outcome } from '../../../protocols/outcome.ts';
 import type { Catalogue } from '../catalogue.ts';
 import type { ControlComponents } from '../control-types.ts';
+import { nearNames } from '../selector-core.ts';
 import { standingOf } from '../standing-core.ts';
 import { taskDetail } from '../task-views-core.ts';
 import type { ViewFacts } from '../views-core.ts';
@@ -77,6 +79,19 @@ export function taskNamed(context: CommandContext, id: string): Task {
   if (task !== undefined) return task;
   throw new ParleyError('task-unknown', `there is no task '${id}'`, {
     hint: 'See `tasks --all`; the oldest ended ones are forgotten.',
+  });
+}
+
+/** The member with that name. @throws ParleyError `unknown-host`. */
+export function peerNamed(name: string, state: LedgerState): Member {
+  const member = memberNamed(state, name);
+  if (member !== undefined) return member;
+  const near = nearNames(
+    name,
+    Object.values(state.members).map((each) => each.name),
+  );
+  throw new ParleyError('unknown-host', `there is no peer '${name}'`, {
+    hint: near.length > 0 ? `Did you mean ${near.join(' or ')}?` : 'See the names with `peers`.',
   });
 }
 

@@ -3,20 +3,20 @@
 import { encode } from '../../../protocols/codec.ts';
 import type { Command } from '../../../protocols/control.ts';
 import { ParleyError } from '../../../protocols/errors.ts';
-import { memberNamed } from '../../../protocols/ledger-rules.ts';
+import { votersWarning, votingMembers } from '../../../protocols/ledger-rules.ts';
 import type { LedgerState } from '../../../protocols/ledger-state.ts';
 import { narBytesOf } from '../../../protocols/manifest.ts';
 import type { InviteView } from '../../../protocols/views.ts';
 import { describePath } from '../closure-changes.ts';
 import { readManifest } from '../jobs/job-context.ts';
 import { makeRollbackPlan } from '../rollout-plan.ts';
-import { nearNames } from '../selector-core.ts';
 import {
   type CommandContext,
   type CommandEvents,
   earlierTask,
   endEvent,
   followOrLeave,
+  peerNamed,
   stateOf,
   submit,
   submitInTurn,
@@ -67,15 +67,7 @@ async function submitRollback(context: CommandContext, host: string): Promise<st
 
 /** @throws ParleyError `unknown-host`, `nothing-to-roll-back`. */
 function closureBefore(host: string, state: LedgerState): LedgerState['devices'][string]['ran'][number] {
-  if (memberNamed(state, host) === undefined) {
-    const near = nearNames(
-      host,
-      Object.values(state.members).map((member) => member.name),
-    );
-    throw new ParleyError('unknown-host', `there is no peer '${host}'`, {
-      hint: near.length > 0 ? `Did you mean ${near.join(' or ')}?` : 'See the names with `peers`.',
-    });
-  }
+  peerNamed(host, state);
   const device = Object.hasOwn(state.devices, host) ? state.devices[host] : undefined;
   const before = device?.ran.find(({ closure }) => closure !== device.running);
   if (before !== undefined) return before;
@@ -103,9 +95,18 @@ export async function* invite(context: CommandContext, command: Of<'invite'>): C
   if (addresses.length === 0) throw new ParleyError('no-addresses', 'no invite can be made: no voter has an address');
   const { text, secretHash } = context.components.createToken({ fleet: state.fleet, addresses, expiresAtMs });
   await submit(context, { kind: 'invite-opened', body: { secretHash, name, site, roles, expiresAtMs } });
-  const view: InviteView = { version: 1, token: text, name, site, roles, expiresAtMs };
+  const warning = roles.includes('voter') ? votersWarning(expectedVoters(stateOf(context))) : undefined;
+  const warnings = warning === undefined ? [] : [warning];
+  const view: InviteView = { version: 1, token: text, name, site, roles, expiresAtMs, warnings };
   yield { kind: 'view', view: 'invite', data: view };
   yield endEvent({ text: `${name} may join site ${site} until ${new Date(expiresAtMs).toISOString()}` });
+}
+
+/** Voters once the open invites are used. */
+function expectedVoters(state: LedgerState): number {
+  const isComing = ({ usedBy, expiresAtMs, roles }: LedgerState['invites'][string]): boolean =>
+    usedBy === null && expiresAtMs > state.timeMs && roles.includes('voter');
+  return votingMembers(state).length + Object.values(state.invites).filter(isComing).length;
 }
 
 /** This peer's own addresses first, then the other voters': any member can let the new peer in. */

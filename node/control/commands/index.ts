@@ -6,6 +6,7 @@ import { abort, build, decide, deploy, retry } from './deploy.ts';
 import { invite, rollback } from './fleet.ts';
 import { commit, discard, update } from './project.ts';
 import { diff, history, logs, notices, status, task, tasks, watch, whoami } from './views.ts';
+import { changeVoters, showVoters } from './voters.ts';
 
 const table: {
   readonly [N in CommandName]: (context: CommandContext, command: Extract<Command, { name: N }>) => CommandEvents;
@@ -31,6 +32,11 @@ const table: {
   history,
   notices,
   invite,
+  voters: showVoters,
+  'voters-add': changeVoters,
+  'voters-remove': changeVoters,
+  'voters-replace': changeVoters,
+  'peers-remove': changeVoters,
 };
 
 /** Carries out a command that was authorised. */

@@ -1,0 +1,167 @@
+// The commands about voters and members, at the controls of a fleet in one process: what they propose, what they refuse,
+// what they wait for.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { ViewFacts } from '../../node/control/views-core.ts';
+import { votersView } from '../../node/control/voters-view-core.ts';
+import { check } from '../../protocols/codec.ts';
+import type { Command } from '../../protocols/control.ts';
+import { inviteViewSchema, statusViewSchema, votersViewSchema } from '../../protocols/views.ts';
+import { peerId } from './helpers.ts';
+import { endOf, errorOf, type Rig, startRig, viewOf } from './rig.ts';
+
+const factsOf = (name: string, voterKey: string) => ({
+  ...{ peer: peerId(name), addresses: [], system: 'x86_64-linux' },
+  voterKey: peerId(voterKey),
+});
+
+/** Voters hub, v2 and v3 in force; web1 and web2 take part. */
+async function threeVoters(t: Parameters<typeof startRig>[0]): Promise<Rig> {
+  const rig = await startRig(t, { times: 20 });
+  rig.fleet.vote('hub', 'v2', 'v3');
+  return rig;
+}
+
+const shown = async (rig: Rig) => check(votersViewSchema, viewOf(await rig.ask('web2', { name: 'voters' }), 'voters'));
+
+/** Takes a peer away and waits until the controller has noticed. */
+async function takeAway(rig: Rig, name: string): Promise<void> {
+  const { presence } = rig.controls.get('hub') ?? assert.fail('no control');
+  const gone = Promise.withResolvers<void>();
+  presence.onChange(() => !presence.of(peerId(name)).online && gone.resolve());
+  rig.fleet.kill(name);
+  await gone.promise;
+}
+
+test('voters shows who votes and what loss the fleet survives', async (t) => {
+  const rig = await threeVoters(t);
+  const view = await shown(rig);
+  assert.deepEqual(
+    view.voters.map(({ name, standing, raftId }) => [name, standing, raftId]),
+    [
+      ['hub', 'votes', 1],
+      ['v2', 'votes', 2],
+      ['v3', 'votes', 3],
+    ],
+  );
+  assert.deepEqual([view.majority, view.spare, view.change, view.warnings], [2, 1, null, []]);
+  assert.equal(view.current, true);
+});
+
+test('voters add follows until the member votes', async (t) => {
+  const rig = await threeVoters(t);
+  const adding = rig.ask('v2', { name: 'voters-add', host: 'web1' });
+  await rig.fleet.until('it is to vote', ({ members }) => members[peerId('web1')]?.roles.includes('voter') === true);
+  const { change } = await shown(rig);
+  assert.deepEqual(change, { text: 'web1 is to vote', waitsFor: 'web1 to make its voting key' });
+  rig.fleet.apply({ kind: 'member-updated', actor: 'root@web1', body: factsOf('web1', 'web1 votes') });
+  rig.fleet.vote('hub', 'v2', 'v3', 'web1');
+  assert.equal(endOf(await adding).text, 'hub, v2, v3, web1 vote now');
+});
+
+test('voters add says what it waits for when the member is away, and is applied once', async (t) => {
+  const rig = await threeVoters(t);
+  await takeAway(rig, 'web1');
+  const command: Command = { name: 'voters-add', host: 'web1' };
+  const end = endOf(await rig.ask('hub', command, { id: 'add-web1' }));
+  assert.equal(end.outcome, 'succeeded');
+  assert.match(end.waitsFor ?? '', /^web1, which (is away since|was not seen yet)/);
+  const again = endOf(await rig.ask('v2', command, { id: 'add-web1', follow: false }));
+  assert.match(again.text, /web1 is to vote; that waits for web1/);
+  assert.equal(rig.fleet.entriesOf('voter-added').length, 1);
+});
+
+test('voters replace proposes one change for both', async (t) => {
+  const rig = await threeVoters(t);
+  const replacing = rig.ask('hub', { name: 'voters-replace', host: 'v3', by: 'web1' });
+  await rig.fleet.until('it is proposed', ({ members }) => members[peerId('web1')]?.replaces === peerId('v3'));
+  assert.equal((await shown(rig)).change?.text, 'web1 is to vote in place of v3');
+  rig.fleet.apply({ kind: 'member-updated', actor: 'root@web1', body: factsOf('web1', 'web1 votes') });
+  rig.fleet.vote('hub', 'v2', 'web1');
+  assert.equal(endOf(await replacing).text, 'hub, v2, web1 vote now');
+});
+
+test('voters remove warns of what is left', async (t) => {
+  const rig = await threeVoters(t);
+  const removing = rig.ask('hub', { name: 'voters-remove', host: 'v3' });
+  await rig.fleet.until('it is to vote no more', ({ members }) => !members[peerId('v3')]?.roles.includes('voter'));
+  assert.equal((await shown(rig)).voters.at(-1)?.standing, 'leaving');
+  rig.fleet.vote('hub', 'v2');
+  const { text } = endOf(await removing);
+  assert.equal(text, 'hub, v2 vote now; with two voters the loss of either stops the fleet: add a third');
+  const status = check(statusViewSchema, viewOf(await rig.ask('hub', { name: 'status' }), 'status'));
+  assert.deepEqual(status.warnings, ['with two voters the loss of either stops the fleet: add a third']);
+});
+
+test('peers remove ends when nothing counts on the peer any more', async (t) => {
+  const rig = await threeVoters(t);
+  assert.equal(
+    endOf(await rig.ask('hub', { name: 'peers-remove', host: 'web2' })).text,
+    'web2 was removed; hub, v2, v3 vote now',
+  );
+  const removing = rig.ask('hub', { name: 'peers-remove', host: 'v3' });
+  await rig.fleet.until('it leaves', ({ members }) => members[peerId('v3')]?.leaving === true);
+  rig.fleet.vote('hub', 'v2');
+  assert.match(endOf(await removing).text, /^v3 was removed; hub, v2 vote now; with two voters/);
+  assert.deepEqual(
+    Object.values(rig.fleet.state().members)
+      .map(({ name }) => name)
+      .sort(),
+    ['hub', 'v2', 'web1'],
+  );
+});
+
+test('commands about voters refuse what cannot be, with what to do instead', async (t) => {
+  const rig = await threeVoters(t);
+  const refused = async (command: Command, peer = 'hub') => errorOf(await rig.ask(peer, command));
+  assert.match((await refused({ name: 'voters-add', host: 'wbe1' })).hint ?? '', /Did you mean web1/);
+  assert.match((await refused({ name: 'voters-add', host: 'v2' })).message, /'v2' is a voter already/);
+  assert.match((await refused({ name: 'voters-remove', host: 'web1' })).message, /'web1' is no voter/);
+  assert.equal((await refused({ name: 'peers-remove', host: 'gone9' })).code, 'unknown-host');
+  assert.equal((await refused({ name: 'peers-remove', host: 'web2' }, 'web1')).code, 'not-allowed');
+  assert.match((await refused({ name: 'voters-add', host: 'web2' }, 'web1')).message, /may not voters add/);
+  assert.equal(rig.fleet.entriesOf('member-removed').length, 0);
+});
+
+test('voters remove refuses to leave the voters without a majority that is there', async (t) => {
+  const rig = await threeVoters(t);
+  await takeAway(rig, 'v3');
+  const { code, message, hint } = errorOf(await rig.ask('hub', { name: 'voters-remove', host: 'v2' }));
+  assert.equal(code, 'no-majority-left');
+  assert.equal(message, "without 'v2' nothing could be decided: 1 of 2 voters would be there, v3 away");
+  assert.equal(hint, "Start v3 first, or remove it before 'v2'.");
+  assert.equal(errorOf(await rig.ask('hub', { name: 'peers-remove', host: 'v2' })).code, 'no-majority-left');
+  const removing = rig.ask('hub', { name: 'voters-remove', host: 'v3' });
+  await rig.fleet.until('the absent one goes', ({ members }) => !members[peerId('v3')]?.roles.includes('voter'));
+  rig.fleet.vote('hub', 'v2');
+  endOf(await removing);
+});
+
+test('invite warns when it makes two voters of one', async (t) => {
+  const rig = await startRig(t, { times: 20 });
+  for (const name of ['v2', 'v3'])
+    rig.fleet.apply({ kind: 'voter-removed', actor: 'root@hub', body: { peer: peerId(name) } });
+  const invite = { name: 'invite', site: 'home', expiresInMs: 60_000 } as const;
+  const view = async (peer: string, roles: ('member' | 'voter')[]) =>
+    check(inviteViewSchema, viewOf(await rig.ask('hub', { ...invite, peer, roles }), 'invite'));
+  assert.deepEqual((await view('n1', ['member'])).warnings, []);
+  assert.match((await view('n2', ['member', 'voter'])).warnings?.[0] ?? '', /with two voters/);
+  assert.deepEqual((await view('n3', ['member', 'voter'])).warnings, []);
+});
+
+test('votersView() says that a change waits for a majority, and counts the loss that is left', async (t) => {
+  const rig = await threeVoters(t);
+  rig.fleet.apply({ kind: 'voter-added', actor: 'root@hub', body: { peer: peerId('web1'), replaces: null } });
+  const there = new Set(['hub', 'web1'].map(peerId));
+  const facts: ViewFacts = {
+    ...{ controller: null, current: false, waits: () => undefined, progress: () => undefined },
+    presence: (peer) => ({ online: there.has(peer), lastSeenMs: null, beat: null }),
+  };
+  const view = votersView(rig.fleet.state(), facts);
+  assert.equal(view.change?.waitsFor, 'a majority of the voters: 1 of 3 are there');
+  assert.deepEqual(view.warnings, ['2 of 3 voters are away: nothing can be decided until 2 are there']);
+  there.add(peerId('v2'));
+  assert.match(votersView(rig.fleet.state(), facts).warnings[0] ?? '', /1 of 3 voters is away: the loss of one more/);
+  assert.equal(votersView(rig.fleet.state(), facts).change?.waitsFor, 'a controller');
+});
