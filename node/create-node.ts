@@ -303,7 +303,7 @@ function createControlParts(
     mesh,
     ledger,
     leadership,
-    voters: consensus && votersOf(consensus, ledger.state),
+    voters: consensus && votersOf({ consensus, ...ledger }),
     blobs,
     project,
     builderAt,

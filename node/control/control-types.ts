@@ -16,7 +16,7 @@ import type { ClosureChange } from '../../protocols/plan.ts';
 import type { LogLine } from '../../protocols/views.ts';
 import type { BlobStore, Clock, Logger, Mesh, RandomBytes } from '../interfaces.ts';
 import type { BeatFacts } from './beats.ts';
-import type { VoterChange } from './voters-core.ts';
+import type { VoterChange, VoterFacts } from './voters-core.ts';
 
 interface Waiting {
   readonly signal: AbortSignal;
@@ -48,8 +48,9 @@ export interface Leadership {
 
 /** Only on voters. */
 export interface ControlVoters {
-  /** Whether the learner has (nearly) all that the leader has. */
-  isCaughtUp(raftId: number): boolean;
+  facts(): VoterFacts;
+  /** Called with each new certificate. */
+  onCertified(listener: () => void): () => void;
   changeVoters(change: VoterChange, options: Waiting): Promise<void>;
 }
 

@@ -8,7 +8,7 @@ import { childTaskId, isOpen } from '../../protocols/ledger-rules.ts';
 import type { LedgerState, Task } from '../../protocols/ledger-state.ts';
 import { textCharactersMax } from '../../protocols/limits.ts';
 import type { Plan } from '../../protocols/plan.ts';
-import { nextVoterChange, type VoterChange } from './voters-core.ts';
+import { nextVoterChange, type VoterChange, type VoterFacts } from './voters-core.ts';
 
 /** What this process knows beside the state. Blobs never change, so that having read one is no decision. */
 export interface Volatile {
@@ -17,7 +17,8 @@ export interface Volatile {
   readonly isOnline: (peer: string) => boolean;
   /** Commits of which it is known that they bring no policy, or none that can be read. */
   readonly withoutPolicy: ReadonlySet<string>;
-  readonly isCaughtUp: (raftId: number) => boolean;
+  /** Null on a peer that does not vote. */
+  readonly voters: VoterFacts | null;
 }
 
 /** One piece of work. Two actions with the same key are the same work: it is started once at a time. */
@@ -48,9 +49,9 @@ export function decide(state: LedgerState, known: Volatile): Action[] {
     else if (isOpen(task) && task.abortedBy !== null) actions.push(...decideCancelling([task], state, known));
   }
   actions.push(...decidePolicy(state, known));
-  const change = nextVoterChange(state, known.isCaughtUp);
-  if (change !== undefined)
-    actions.push({ kind: 'change-voters', key: `voters:${change.kind}:${change.raftId}`, change });
+  const change = known.voters === null ? undefined : nextVoterChange(state, known.voters);
+  // Each follows on a configuration: the same change after another one is another piece of work.
+  if (change !== undefined) actions.push({ kind: 'change-voters', key: `voters:${state.voterSet.index}`, change });
   return actions;
 }
 

@@ -110,11 +110,10 @@ export function createCoordinator(components: CoordinatorComponents): Coordinato
       plans: catalogue.plans,
       isOnline,
       withoutPolicy,
-      isCaughtUp: (raftId) => components.voters?.isCaughtUp(raftId) ?? false,
+      voters: components.voters?.facts() ?? null,
     });
     dropWhatIsNotDue(reign, new Set(due.map((action) => action.key)));
-    for (const action of due)
-      if (action.kind !== 'change-voters' || components.voters !== null) startWhereDue(reign, action);
+    for (const action of due) startWhereDue(reign, action);
     endLogs();
     wakeForRetry(reign);
   }
@@ -284,6 +283,7 @@ export function createCoordinator(components: CoordinatorComponents): Coordinato
         ledger.onApplied(wake),
         presence.onChange(wake),
         leadership.onChange(wake),
+        components.voters?.onCertified(wake) ?? (() => undefined),
         clock.every(lookPeriodMs, wake),
       ];
       wake();

@@ -13,4 +13,4 @@ export type {
   ControlVoters,
   Leadership,
 } from './control-types.ts';
-export type { VoterChange } from './voters-core.ts';
+export type { VoterChange, VoterFacts } from './voters-core.ts';

@@ -1,29 +1,69 @@
-// Owns how the voters that consensus counts follow the members with that role: one change at a time, by way of a learner
-// that has caught up. Pure.
+// Owns how the voters that consensus counts follow the members with that role: by way of learners that have caught up, then
+// all at once through a joint configuration, which is left only once the voters before it have certified it. One change at
+// a time, each after the one before is certified. Pure.
 
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 
-export interface VoterChange {
-  readonly kind: 'add-learner' | 'promote' | 'remove';
-  readonly raftId: number;
+export type VoterChange =
+  | { readonly kind: 'add-learner' | 'remove-learner'; readonly raftId: number }
+  /** Into the joint configuration: these get their votes and those lose theirs together. */
+  | { readonly kind: 'enter'; readonly promote: readonly number[]; readonly remove: readonly number[] }
+  /** Out of the joint configuration. */
+  | { readonly kind: 'leave' }
+  /** This voter leads and is to go: one of these leads first. */
+  | { readonly kind: 'hand-over'; readonly to: readonly number[] };
+
+/** What the controller's consensus and certificates say. */
+export interface VoterFacts {
+  /** The controller's own raft id. */
+  readonly ownRaftId: number;
+  /** Whether the learner has (nearly) all that the controller has. */
+  readonly isCaughtUp: (raftId: number) => boolean;
+  /** Whether the newest configuration entry has its certificate, by the voters before it. */
+  readonly isCertified: boolean;
 }
 
-/** The next single change; undefined when consensus counts who the ledger says, or while a change is under way. */
-export function nextVoterChange(
-  state: Pick<LedgerState, 'members' | 'voters' | 'learners' | 'joint'>,
-  isCaughtUp: (raftId: number) => boolean,
-): VoterChange | undefined {
-  if (state.joint !== null) return undefined;
-  const wanted = Object.values(state.members)
-    .filter((member) => member.roles.includes('voter') && member.raftId > 0)
-    .map((member) => member.raftId)
-    .sort((a, b) => a - b);
+type VoterState = Pick<LedgerState, 'members' | 'voters' | 'learners' | 'joint' | 'voterSet'>;
+
+/** The next change; undefined when consensus counts who the ledger says, or while something is waited for. */
+export function nextVoterChange(state: VoterState, facts: VoterFacts): VoterChange | undefined {
+  if (!facts.isCertified) return undefined;
+  if (state.joint !== null) return { kind: 'leave' };
   const { voters, learners } = state;
-  const promoted = learners.find((raftId) => wanted.includes(raftId) && isCaughtUp(raftId));
-  if (promoted !== undefined) return { kind: 'promote', raftId: promoted };
+  const wanted = wantedVoters(state);
   const stray = learners.find((raftId) => !wanted.includes(raftId));
-  if (stray !== undefined) return { kind: 'remove', raftId: stray };
+  if (stray !== undefined) return { kind: 'remove-learner', raftId: stray };
+  const promote = learners.filter(facts.isCaughtUp).sort((a, b) => a - b);
+  const change = jointChange(state, promote, facts.ownRaftId);
+  if (change !== undefined) return change;
   // A learner counts in no majority: one that never starts keeps no other voter out.
   const added = wanted.find((raftId) => !voters.includes(raftId) && !learners.includes(raftId));
   return added === undefined ? undefined : { kind: 'add-learner', raftId: added };
+}
+
+function wantedVoters({ members }: VoterState): number[] {
+  const voting = Object.values(members).filter(({ roles, raftId }) => roles.includes('voter') && raftId > 0);
+  return voting.map(({ raftId }) => raftId).sort((a, b) => a - b);
+}
+
+function jointChange(state: VoterState, promote: readonly number[], ownRaftId: number): VoterChange | undefined {
+  const leaving = leavingVoters(state, promote);
+  const staying = state.voters.filter((raftId) => !leaving.includes(raftId));
+  if (leaving.includes(ownRaftId) && staying.length > 0) return { kind: 'hand-over', to: staying };
+  // Where nobody else votes yet, this voter first sees others get their votes.
+  const remove = leaving.filter((raftId) => raftId !== ownRaftId);
+  return promote.length + remove.length === 0 ? undefined : { kind: 'enter', promote, remove };
+}
+
+/** Voters in force that have no vote any more, given who gets one now: a vote is kept until its heir can cast it. */
+function leavingVoters({ members, voters, voterSet }: VoterState, promote: readonly number[]): number[] {
+  const voting = Object.values(members).filter(({ roles }) => roles.includes('voter'));
+  const casts = (raftId: number): boolean => promote.includes(raftId) || voters.includes(raftId);
+  return voters.filter((raftId) => {
+    const peer = voterSet.voters.find((voter) => voter.raftId === raftId)?.peer;
+    const successor = voting.find(({ replaces }) => replaces !== undefined && replaces === peer);
+    if (successor !== undefined && casts(successor.raftId)) return true;
+    const heir = voting.find((member) => member.peer === peer);
+    return heir === undefined || (heir.raftId !== raftId && casts(heir.raftId));
+  });
 }

@@ -2,11 +2,12 @@
 // no controller and asks the voters.
 
 import { encodeConfigurationContext, type VoterIdentity } from '../../protocols/certificate.ts';
-import type { Configuration } from '../../protocols/consensus-record.ts';
+import type { Configuration, ConfigurationChange } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import type { Consensus } from '../consensus/index.ts';
-import type { ControlVoters, Leadership } from '../control/index.ts';
+import type { ControlVoters, Leadership, VoterChange } from '../control/index.ts';
+import type { CertificateKeeper } from '../ledger/index.ts';
 
 /** For peers that do not vote. */
 export const unknownLeadership: Leadership = {
@@ -71,35 +72,78 @@ export function leadershipOf(components: {
 
 /** Entries that a learner may lack and still be promoted: they arrive while the promotion is committed. */
 const promotionLagMax = 64;
-const stepKinds = { 'add-learner': 'add-learner', promote: 'add-voter', remove: 'remove' } as const;
 
 /** Changes of voters as the coordinator asks for them, one at a time. */
-export function votersOf(
-  consensus: Pick<Consensus, 'status' | 'changeVoters'>,
-  state: () => LedgerState,
-): ControlVoters {
+export function votersOf(components: {
+  readonly consensus: Pick<Consensus, 'status' | 'changeVoters' | 'transferLeadership'>;
+  readonly state: () => LedgerState;
+  readonly certification: () => Pick<CertificateKeeper, 'certificateAt' | 'certifiedIndex' | 'voterSetBefore'>;
+  readonly onCertified: (listener: () => void) => () => void;
+}): ControlVoters {
+  const { consensus, state, certification } = components;
+
+  /** A set that begins a generation, the founder's included, is proved by what begins it. */
+  function isCertified(): boolean {
+    const { index, generation } = state().voterSet;
+    const { voterSetBefore, certificateAt, certifiedIndex } = certification();
+    if (index === 1 || certificateAt(index) !== undefined) return true;
+    const before = voterSetBefore(index);
+    // Known from a snapshot alone, the voters before it cannot be asked; while joint, they have signed what followed too.
+    return before === undefined ? certifiedIndex() > index : before.generation !== generation;
+  }
+
+  function isCaughtUp(raftId: number): boolean {
+    const { progress, lastIndex } = consensus.status();
+    const learner = progress?.find((follower) => follower.raftId === raftId);
+    // A learner that has acknowledged nothing has not begun: promoted, it would be missed in every majority.
+    return learner?.active === true && learner.match > 0 && lastIndex - learner.match <= promotionLagMax;
+  }
+
+  /** Whoever has the most of the log leads soonest. */
+  async function handOver(to: readonly number[]): Promise<void> {
+    const { progress = [] } = consensus.status();
+    const fit = progress.filter(({ raftId, active }) => active && to.includes(raftId));
+    const [best] = fit.sort((a, b) => b.match - a.match);
+    if (best !== undefined) return consensus.transferLeadership(best.raftId);
+    throw new ParleyError('transfer-failed', 'none of the voters that stay can be reached to lead', {
+      retryable: true,
+    });
+  }
+
   return {
-    isCaughtUp(raftId) {
-      const { progress, lastIndex } = consensus.status();
-      const learner = progress?.find((follower) => follower.raftId === raftId);
-      // A learner that has acknowledged nothing has not begun: promoted, it would be missed in every majority.
-      return learner?.active === true && learner.match > 0 && lastIndex - learner.match <= promotionLagMax;
-    },
-    async changeVoters({ kind, raftId }, options) {
-      const steps = [{ kind: stepKinds[kind], raftId }];
+    facts: () => ({ ownRaftId: consensus.status().raftId, isCaughtUp, isCertified: isCertified() }),
+    onCertified: components.onCertified,
+    async changeVoters(change, options) {
+      if (change.kind === 'hand-over') return handOver(change.to);
       const contextOf = (configuration: Configuration): Uint8Array =>
         encodeConfigurationContext({ configuration, voters: identitiesIn(configuration, state()) });
-      await consensus.changeVoters({ transition: 'automatic', steps, contextOf }, options);
+      await consensus.changeVoters({ ...stepsOf(change), contextOf }, options);
     },
   };
 }
 
-/** The keys of a configuration's voters: those in force as they were certified, others by their member records. */
-function identitiesIn(configuration: Configuration, { voterSet, members }: LedgerState): VoterIdentity[] {
-  const raftIds = new Set([...configuration.voters, ...configuration.votersOutgoing]);
-  const known = new Map([...voterSet.voters, ...voterSet.votersOutgoing].map((voter) => [voter.raftId, voter]));
-  for (const { raftId, peer, voterKey } of Object.values(members)) {
-    if (voterKey !== undefined && !known.has(raftId)) known.set(raftId, { raftId, peer, key: voterKey });
+type Steps = Pick<ConfigurationChange, 'transition' | 'steps'>;
+
+function stepsOf(change: Exclude<VoterChange, { readonly kind: 'hand-over' }>): Steps {
+  switch (change.kind) {
+    case 'add-learner':
+      return { transition: 'automatic', steps: [{ kind: 'add-learner', raftId: change.raftId }] };
+    case 'remove-learner':
+      return { transition: 'automatic', steps: [{ kind: 'remove', raftId: change.raftId }] };
+    case 'leave':
+      return { transition: 'automatic', steps: [] };
+    case 'enter': {
+      const promoted = change.promote.map((raftId) => ({ kind: 'add-voter', raftId }) as const);
+      const removed = change.remove.map((raftId) => ({ kind: 'remove', raftId }) as const);
+      return { transition: 'joint-explicit', steps: [...promoted, ...removed] };
+    }
   }
+}
+
+/** The keys of a configuration's voters: those in force as they were certified, others as their raft ids were allotted. */
+function identitiesIn(configuration: Configuration, { voterSet, allotted }: LedgerState): VoterIdentity[] {
+  const raftIds = new Set([...configuration.voters, ...configuration.votersOutgoing]);
+  const known = new Map(allotted.map((voter) => [voter.raftId, voter]));
+  for (const voter of [...voterSet.voters, ...voterSet.votersOutgoing]) known.set(voter.raftId, voter);
   return [...known.values()].filter(({ raftId }) => raftIds.has(raftId)).sort((a, b) => a.raftId - b.raftId);
 }

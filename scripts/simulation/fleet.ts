@@ -121,7 +121,15 @@ export class Fleet {
     };
     const database = (which: keyof Hardware['databases']) => new SimulatedDatabase(world, records?.[which]);
     const hardware: Hardware = {
-      ...{ name, roles, raftId, contacts, identity: identityOf(name), machine: newMachine() },
+      ...{
+        name,
+        roles,
+        raftId,
+        contacts,
+        identity: identityOf(name),
+        voterKey: identityOf(`vote of ${name}`),
+        machine: newMachine(),
+      },
       blobs: new SimulatedBlobs(world, blobs),
       databases: {
         ...{ ledger: database('ledger'), consensus: database('consensus') },

@@ -26,6 +26,8 @@ import { createSimulatedBuilder, createSimulatedProject } from './workshop.ts';
 export interface Hardware {
   readonly name: string;
   readonly identity: Identity;
+  /** What it certifies with while it votes. */
+  readonly voterKey: Identity;
   readonly roles: readonly Role[];
   /** 0 for members that do not vote. */
   readonly raftId: number;
@@ -104,8 +106,9 @@ async function createVoter(basis: Basis): Promise<Consensus> {
   await bootstrapLog({ store, witness }, { index, term, chainHash, configuration: { voters, ...nobodyElse } });
   const stateMachine = world.witness.stateMachine(ledger);
   const members = ledger.raftMembers();
+  const certifying = { ledger: ledger.certification, sign: hardware.voterKey.sign, verifySignature };
   const consensus = createConsensus({ raftId: hardware.raftId })({
-    ...{ store, witness, mesh, clock, logger, randomBytes, members, stateMachine },
+    ...{ store, witness, mesh, clock, logger, randomBytes, members, stateMachine, certifying },
   });
   ledger.useConsensus(consensus);
   return consensus;
@@ -168,7 +171,7 @@ function controlOf(
       mesh,
       ledger,
       leadership,
-      voters: votersOf(consensus, ledger.state),
+      voters: votersOf({ consensus, ...ledger }),
       blobs,
       builderAt,
       journal,

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { decide, type Volatile } from '../../node/control/coordinator-core.ts';
-import { nextVoterChange } from '../../node/control/voters-core.ts';
 import type { Evaluation } from '../../protocols/build-job.ts';
 import type { LedgerState, Task } from '../../protocols/ledger-state.ts';
 import type { Plan } from '../../protocols/plan.ts';
@@ -32,7 +31,7 @@ function known(fields: Partial<Volatile> = {}): Volatile {
     plans: new Map(),
     isOnline: () => true,
     withoutPolicy: new Set(),
-    isCaughtUp: () => false,
+    voters: null,
     ...fields,
   };
 }
@@ -230,26 +229,4 @@ test('decide() brings the first policy into force with the first commit, and giv
   const state = stateWith([], { policy: null, head: revision('head') });
   assert.deepEqual(keys(state), [`first-policy:${revision('head')}`]);
   assert.deepEqual(keys(state, known({ withoutPolicy: new Set([revision('head')]) })), []);
-});
-
-test('nextVoterChange() adds learners one at a time and promotes each when it has caught up', () => {
-  const voter = (name: string, raftId: number) => ({ ...memberOf(name, ['voter']), raftId });
-  const three = [voter('a', 1), voter('b', 2), voter('c', 3)];
-  const base = { members: Object.fromEntries(three.map((each) => [each.peer, each])), joint: null };
-  const never = () => false;
-  assert.deepEqual(nextVoterChange({ ...base, voters: [1], learners: [] }, never), { kind: 'add-learner', raftId: 2 });
-  assert.deepEqual(nextVoterChange({ ...base, voters: [1], learners: [2] }, never), { kind: 'add-learner', raftId: 3 });
-  assert.equal(nextVoterChange({ ...base, voters: [1], learners: [2, 3] }, never), undefined);
-  assert.deepEqual(
-    nextVoterChange({ ...base, voters: [1], learners: [2] }, () => true),
-    { kind: 'promote', raftId: 2 },
-  );
-  assert.deepEqual(nextVoterChange({ ...base, voters: [1, 2], learners: [] }, never), {
-    kind: 'add-learner',
-    raftId: 3,
-  });
-  assert.equal(nextVoterChange({ ...base, voters: [1, 2, 3], learners: [] }, never), undefined);
-  assert.deepEqual(nextVoterChange({ ...base, voters: [1], learners: [9] }, never), { kind: 'remove', raftId: 9 });
-  const joint = { votersOutgoing: [1], learnersNext: [], autoLeave: true };
-  assert.equal(nextVoterChange({ ...base, joint, voters: [1], learners: [] }, never), undefined);
 });

@@ -1,0 +1,105 @@
+// How consensus comes to count the voters that the ledger names: step by step, each certified before the next.
+
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { nextVoterChange, type VoterFacts } from '../../node/control/voters-core.ts';
+import type { LedgerState, Member } from '../../protocols/ledger-state.ts';
+import { buildState, memberOf } from './helpers.ts';
+
+interface Parts {
+  /** Raft ids of members with the role voter, by name; 0 where none is allotted yet. */
+  readonly wanted: Readonly<Record<string, number>>;
+  /** Raft ids in force, by the name of who they belong to. */
+  readonly voters: Readonly<Record<string, number>>;
+  readonly learners?: readonly number[];
+  readonly isJoint?: boolean;
+  /** Whose vote a member takes over. */
+  readonly replaces?: Readonly<Record<string, string>>;
+}
+
+function stateOf({ wanted, voters, learners = [], isJoint = false, replaces = {} }: Parts): LedgerState {
+  const members = Object.entries(wanted).map(([name, raftId]): Member => {
+    const member = { ...memberOf(name, ['voter']), raftId };
+    const replaced = replaces[name];
+    return replaced === undefined ? member : { ...member, replaces: memberOf(replaced, ['voter']).peer };
+  });
+  const inForce = Object.entries(voters).map(([name, raftId]) => {
+    const { peer } = memberOf(name, []);
+    return { raftId, peer, key: peer };
+  });
+  return {
+    ...buildState({ members }),
+    voters: Object.values(voters),
+    learners: [...learners],
+    joint: isJoint ? { votersOutgoing: [1], learnersNext: [], autoLeave: false } : null,
+    voterSet: { generation: 0, index: 5, voters: inForce, votersOutgoing: [] },
+  };
+}
+
+const facts = (fields: Partial<VoterFacts> = {}): VoterFacts => ({
+  ...{ ownRaftId: 1, isCaughtUp: () => true, isCertified: true },
+  ...fields,
+});
+const slow = facts({ isCaughtUp: () => false });
+
+describe('nextVoterChange()', () => {
+  test('adds learners one at a time, and gives those their votes together that have caught up', () => {
+    const wanted = { a: 1, b: 2, c: 3 };
+    const voters = { a: 1 };
+    const next = (learners: number[], known = slow) => nextVoterChange(stateOf({ wanted, voters, learners }), known);
+    assert.deepEqual(next([]), { kind: 'add-learner', raftId: 2 });
+    assert.deepEqual(next([2]), { kind: 'add-learner', raftId: 3 });
+    assert.equal(next([2, 3]), undefined);
+    assert.deepEqual(next([2, 3], facts()), { kind: 'enter', promote: [2, 3], remove: [] });
+    assert.equal(nextVoterChange(stateOf({ wanted, voters: wanted }), facts()), undefined);
+  });
+
+  test('does nothing before the newest configuration is certified', () => {
+    const uncertified = facts({ isCertified: false });
+    const joint = stateOf({ wanted: { a: 1 }, voters: { a: 1 }, isJoint: true });
+    assert.equal(nextVoterChange(joint, uncertified), undefined);
+    assert.deepEqual(nextVoterChange(joint, facts()), { kind: 'leave' });
+    const growing = stateOf({ wanted: { a: 1, b: 2 }, voters: { a: 1 } });
+    assert.equal(nextVoterChange(growing, uncertified), undefined);
+  });
+
+  test('drops learners that are to vote no more', () => {
+    const state = stateOf({ wanted: { a: 1 }, voters: { a: 1 }, learners: [9] });
+    assert.deepEqual(nextVoterChange(state, facts()), { kind: 'remove-learner', raftId: 9 });
+  });
+
+  test('takes votes at once, and together with those that are given', () => {
+    const state = stateOf({ wanted: { a: 1, d: 4 }, voters: { a: 1, b: 2, c: 3 }, learners: [4] });
+    assert.deepEqual(nextVoterChange(state, slow), { kind: 'enter', promote: [], remove: [2, 3] });
+    assert.deepEqual(nextVoterChange(state, facts()), { kind: 'enter', promote: [4], remove: [2, 3] });
+  });
+
+  test('keeps a replaced voter until its successor has caught up, then changes both in one step', () => {
+    const parts = { wanted: { a: 1, b: 2, d: 4 }, voters: { a: 1, b: 2 }, replaces: { d: 'b' } };
+    assert.deepEqual(nextVoterChange(stateOf(parts), slow), { kind: 'add-learner', raftId: 4 });
+    const state = stateOf({ ...parts, learners: [4] });
+    assert.equal(nextVoterChange(state, slow), undefined);
+    assert.deepEqual(nextVoterChange(state, facts()), { kind: 'enter', promote: [4], remove: [2] });
+  });
+
+  test("puts a member's new raft id in the place of its old one in one step", () => {
+    const parts = { wanted: { a: 1, b: 7 }, voters: { a: 1, b: 2 } };
+    assert.deepEqual(nextVoterChange(stateOf(parts), slow), { kind: 'add-learner', raftId: 7 });
+    const state = stateOf({ ...parts, learners: [7] });
+    assert.equal(nextVoterChange(state, slow), undefined);
+    assert.deepEqual(nextVoterChange(state, facts()), { kind: 'enter', promote: [7], remove: [2] });
+  });
+
+  test('hands leadership over before the leader itself loses its vote', () => {
+    const state = stateOf({ wanted: { b: 2, c: 3 }, voters: { a: 1, b: 2, c: 3 } });
+    assert.deepEqual(nextVoterChange(state, facts()), { kind: 'hand-over', to: [2, 3] });
+    assert.deepEqual(nextVoterChange(state, facts({ ownRaftId: 3 })), { kind: 'enter', promote: [], remove: [1] });
+  });
+
+  test('lets the only voter give others their votes before it goes', () => {
+    const parts = { wanted: { a: 1, b: 2 }, voters: { a: 1 }, replaces: { b: 'a' }, learners: [2] };
+    assert.deepEqual(nextVoterChange(stateOf(parts), facts()), { kind: 'enter', promote: [2], remove: [] });
+    const both = stateOf({ wanted: { b: 2 }, voters: { a: 1, b: 2 } });
+    assert.deepEqual(nextVoterChange(both, facts()), { kind: 'hand-over', to: [2] });
+  });
+});
