@@ -1,12 +1,14 @@
 // Measures how long a fleet of three voters is without a controller, and how long the voters' event loops stand still under
 // load. Each voter is a process with the real consensus, LevelDB and libp2p on loopback; the state machine only counts.
-// Times end when the new leader has committed an entry. Aims: p50 600 ms, p99 1,000 ms, handover 200 ms, no stall over 50 ms.
+// Times end when the new leader has committed an entry. Aims: p50 600 ms, p99 1,000 ms, handover 200 ms, no stall over 50 ms. A
+// stall is told twice: as the clock saw it, and what of it the voter computed, since on a busy machine others take their part.
 
 import { spawn } from 'node:child_process';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { ConsensusStatus } from '../../node/consensus/index.ts';
 import { snapshotBytesMax } from '../../protocols/consensus-record.ts';
 import { printFigures, round, tell } from './bench-fleet.ts';
+import type { Stall } from './loop-probe.ts';
 import { VoterGroup } from './voter-group.ts';
 
 const isQuick = process.argv.includes('--quick');
@@ -69,13 +71,14 @@ async function untilAllFollow(group: VoterGroup): Promise<void> {
   }
 }
 
-/** The longest time since it was last asked that the event loop of any of these voters stood still. */
-async function stallOf(group: VoterGroup, raftIds: readonly number[]): Promise<number> {
-  const stalls = await Promise.all(raftIds.map((raftId) => group.ask<number>(raftId, { do: 'stall' })));
-  return round(Math.max(...stalls), 1);
+/** The worst since it was last asked of the event loops of these voters. */
+async function stallOf(group: VoterGroup, raftIds: readonly number[]): Promise<Stall> {
+  const stalls = await Promise.all(raftIds.map((raftId) => group.ask<Stall>(raftId, { do: 'stall' })));
+  const worst = (of: keyof Stall): number => round(Math.max(...stalls.map((stall) => stall[of])), 1);
+  return { stallMs: worst('stallMs'), heldMs: worst('heldMs') };
 }
 
-async function stallDuring(group: VoterGroup, work: () => Promise<unknown>): Promise<number> {
+async function stallDuring(group: VoterGroup, work: () => Promise<unknown>): Promise<Stall> {
   await stallOf(group, group.raftIds);
   await work();
   return stallOf(group, group.raftIds);
@@ -92,7 +95,7 @@ async function runBusyPrograms(): Promise<void> {
 }
 
 /** A follower comes back to find the log gone and gets a snapshot of the largest size. */
-async function stallDuringSnapshot(group: VoterGroup, follower: number): Promise<number> {
+async function stallDuringSnapshot(group: VoterGroup, follower: number): Promise<Stall> {
   await group.kill(follower);
   await group.ask(group.leader, { do: 'propose', clients: 1, durationMs: 100 });
   await group.ask(group.leader, { do: 'compact', bodyBytes: snapshotBytesMax });
@@ -128,18 +131,19 @@ try {
   tell('looking for stalls of the event loop');
   const follower = (group.leader % voters) + 1;
   const transfer = { do: 'transfer', to: follower, bytes: transferBytes } as const;
-  const idleMs = await stallDuring(group, () => wait(busyMs));
-  const transferMs = await stallDuring(group, () => group.ask(group.leader, transfer));
-  const buildMs = await stallDuring(group, runBusyPrograms);
-  const snapshotMs = await stallDuringSnapshot(group, follower);
-  const stallMs = { idle: idleMs, transfer: transferMs, build: buildMs, snapshot: snapshotMs };
+  const idle = await stallDuring(group, () => wait(busyMs));
+  const bulk = await stallDuring(group, () => group.ask(group.leader, transfer));
+  const build = await stallDuring(group, runBusyPrograms);
+  const snapshot = await stallDuringSnapshot(group, follower);
+  const worst = (of: keyof Stall): number => Math.max(...[bulk, build, snapshot].map((stall) => stall[of]));
   printFigures({
     ...killed,
     kills,
     silent: { ...silent, pauses },
     handover: { ...handover, handovers },
-    stallMs,
-    longestStallMs: Math.max(transferMs, buildMs, snapshotMs),
+    stalls: { idle, transfer: bulk, build, snapshot },
+    longestStallMs: worst('stallMs'),
+    longestHeldMs: worst('heldMs'),
   });
 } finally {
   await group.stop();

@@ -3,13 +3,13 @@
 
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
-import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { bootstrapLog, type CommittedEntry, type Consensus, createConsensus } from '../../node/consensus/index.ts';
 import { createLogger, systemClock } from '../../node/host/index.ts';
 import type { KeyValueStore, Mesh, MessageStream } from '../../node/interfaces.ts';
 import { createMesh, identityFromSeed } from '../../node/mesh/index.ts';
 import { createWitnessFile, openStore } from '../../node/store/index.ts';
 import { hashOf, sha256Hex } from '../../protocols/codec.ts';
+import { probeLoop } from './loop-probe.ts';
 
 /** What a voter needs to know; the same for all but for its number. */
 export interface VoterPlan {
@@ -30,7 +30,7 @@ export type VoterTask =
   | { readonly do: 'transfer'; readonly to: number; readonly bytes: number }
   /** Drops the log, so that who is behind needs a snapshot, which will have this many bytes. */
   | { readonly do: 'compact'; readonly bodyBytes: number }
-  /** The longest time since the last such task that the event loop stood still, in milliseconds. */
+  /** The worst stall of the event loop since the last such task. */
   | { readonly do: 'stall' };
 
 export interface Rate {
@@ -47,7 +47,6 @@ export interface LedEvent {
 const entryBytes = 100;
 const transferProtocol = '/parley/bench-transfer/1';
 const transferPartBytes = 256 * 1024;
-const probeMs = 1;
 const genesisHash = hashOf('bench');
 
 class Counter {
@@ -153,8 +152,7 @@ async function writeBatches(store: KeyValueStore, durationMs: number): Promise<R
 
 async function main(plan: VoterPlan): Promise<void> {
   const { mesh, consensus, counter } = await start(plan);
-  const probe = monitorEventLoopDelay({ resolution: probeMs });
-  probe.enable();
+  const worstStall = probeLoop();
   const peerOf = (raftId: number): string => identityFromSeed(Buffer.from(sha256Hex(`voter ${raftId}`), 'hex')).peer;
   const data = randomBytes(entryBytes);
   const propose = () => consensus.propose(data, { signal: AbortSignal.timeout(10_000) });
@@ -169,9 +167,7 @@ async function main(plan: VoterPlan): Promise<void> {
       counter.body = randomBytes(task.bodyBytes);
       return consensus.compact(counter.applied);
     }
-    const stallMs = probe.max / 1e6 - probeMs;
-    probe.reset();
-    return stallMs;
+    return worstStall();
   }
 
   const tell = (message: object): void => void process.send?.(message);
