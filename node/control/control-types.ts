@@ -30,6 +30,8 @@ export interface ControlLedger {
   fetchBlob(hash: string, options: Waiting): Promise<Uint8Array>;
   replicateBlob(hash: string, options: Waiting): Promise<void>;
   genesis(): Uint8Array;
+  /** What the controller is to propose next about checkpoints. */
+  checkpointDue(): EntryDraft | undefined;
 }
 
 /** What this peer knows about who leads. */

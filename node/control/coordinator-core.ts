@@ -17,6 +17,8 @@ export interface Volatile {
   readonly isOnline: (peer: string) => boolean;
   /** Commits of which it is known that they bring no policy, or none that can be read. */
   readonly withoutPolicy: ReadonlySet<string>;
+  /** What is due about checkpoints, by what the ledger has on its disk. */
+  readonly checkpoint: EntryDraft | undefined;
   /** Null on a peer that does not vote. */
   readonly voters: VoterFacts | null;
 }
@@ -49,6 +51,10 @@ export function decide(state: LedgerState, known: Volatile): Action[] {
     else if (isOpen(task) && task.abortedBy !== null) actions.push(...decideCancelling([task], state, known));
   }
   actions.push(...decidePolicy(state, known));
+  if (known.checkpoint !== undefined) {
+    const key = `${known.checkpoint.kind}:${state.checkpointBegun}:${state.checkpointMade}`;
+    actions.push(propose(key, known.checkpoint));
+  }
   const change = known.voters === null ? undefined : nextVoterChange(state, known.voters);
   // Each follows on a configuration: the same change after another one is another piece of work.
   if (change !== undefined) actions.push({ kind: 'change-voters', key: `voters:${state.voterSet.index}`, change });

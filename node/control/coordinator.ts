@@ -110,6 +110,7 @@ export function createCoordinator(components: CoordinatorComponents): Coordinato
       plans: catalogue.plans,
       isOnline,
       withoutPolicy,
+      checkpoint: ledger.checkpointDue(),
       voters: components.voters?.facts() ?? null,
     });
     dropWhatIsNotDue(reign, new Set(due.map((action) => action.key)));

@@ -14,6 +14,8 @@ const marksMax = 2 * membersMax;
 export interface LedgerCertification extends Certification {
   /** Takes note of an applied entry. */
   applied(entry: CommittedEntry, applied: Applied): void;
+  /** Index of the newest checkpoint that a majority has certified; 0 while none is known. */
+  certifiedCheckpoint(): number;
   /** A state took the place of entries. */
   restored(state: LedgerState): void;
 }
@@ -26,6 +28,7 @@ export function createCertification(init: {
   const { certificates, state, checkpointHash } = init;
   const { voterSetBefore, certificateAt, certifiedIndex, take } = certificates;
   let marks = new Set(marksOf(state()));
+  let checkpoint = 0;
 
   return {
     voterSetBefore,
@@ -43,9 +46,15 @@ export function createCertification(init: {
       for (const index of marks) if (certificateAt(index) !== undefined) marks.delete(index);
       return [...marks];
     },
-    applied(entry, { state: next, entry: read }) {
+    certifiedCheckpoint() {
+      const { checkpointMade, checkpointIndex } = state();
+      if (checkpointMade > 0 && certificateAt(checkpointMade) !== undefined) checkpoint = checkpointIndex;
+      return checkpoint;
+    },
+    applied(entry, { state: next, entry: read, result }) {
       certificates.applied(next);
-      if (!isMark(entry, read)) return;
+      // What was refused changes nothing: nobody needs to know of it for sure.
+      if (result?.error || !isMark(entry, read)) return;
       marks.add(entry.index);
       const oldest = marks.values().next();
       if (marks.size > marksMax && !oldest.done) marks.delete(oldest.value);

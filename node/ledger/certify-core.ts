@@ -78,7 +78,7 @@ function verdictOnOrder(index: number, { host }: EntryBody<'order-given'>, { ord
   const order = orders[host];
   if (order?.number === index) return sign;
   if (order !== undefined && order.number > index) return refuse(`'${host}' has a newer order: ${order.number}`, false);
-  return refuse(`this ledger refused the order for '${host}'`, true);
+  return refuse(`this ledger refused the order for '${host}'`, false);
 }
 
 function verdictOnCancelling(body: EntryBody<'order-cancelled'>, { orders }: LedgerState): Verdict {
@@ -90,7 +90,7 @@ function verdictOnCancelling(body: EntryBody<'order-cancelled'>, { orders }: Led
 function verdictOnCheckpoint(index: number, body: EntryBody<'checkpoint-made'>, known: Known): Verdict {
   const { checkpointMade, checkpointIndex } = known.state;
   if (checkpointMade > index) return refuse(`a newer checkpoint was made by entry ${checkpointMade}`, false);
-  if (checkpointMade !== index || checkpointIndex !== body.index) return refuse('this ledger refused it', true);
+  if (checkpointMade !== index || checkpointIndex !== body.index) return refuse('this ledger refused it', false);
   const own = known.checkpointHash(body.index);
   if (own === undefined) return { kind: 'wait' };
   if (own === null) return refuse(`the own state at entry ${body.index} was not kept`, false);

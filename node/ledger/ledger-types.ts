@@ -145,6 +145,8 @@ export interface Ledger extends Startable {
   /** Replaces the state by a snapshot that the leader sent, and stores it. */
   restore(snapshot: LedgerSnapshot): Promise<void>;
 
+  /** What the controller is to propose next about checkpoints; undefined while nothing is due. */
+  checkpointDue(): EntryDraft | undefined;
   /** For consensus, and for whoever asks what is proved. */
   certification(): Certification;
   /** Called with each certificate that moves certifiedIndex() or proves an entry of its own. */

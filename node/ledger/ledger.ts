@@ -69,7 +69,8 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
     async function open(): Promise<Running> {
       const genesis = await openGenesis(init, components);
       contacts = await openContacts(store);
-      const snapshots = createSnapshotStore(store, logger);
+      const certifiedIndex = (): number => certification.certifiedCheckpoint();
+      const snapshots = createSnapshotStore({ store, logger, certifiedIndex });
       const first = (await snapshots.load()) ?? genesis.state;
       if (first.fleet !== genesis.fleet) throw wrongFleet(first.fleet, genesis.fleet);
       const log = createEntryLog(store, logger);
@@ -85,15 +86,14 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
         onRestored: (state) => certification.restored(state),
         // What is replayed while opening was told of before; those who watch start with the whole.
         onApplied: (state) => running !== undefined && listeners.tell(state),
-        onSaved: () => {
-          prune(snapshots, log, replica.state().index).catch((error) => {
-            logger.warn({ error: String(error) }, 'old ledger entries could not be removed');
-          });
-        },
+        onSaved: tidy,
       });
-      const onCertified = certified.tell;
+      const onCertified = (certificate: Certificate): void => {
+        if (certificate.index === replica.state().checkpointMade) tidy();
+        certified.tell(certificate);
+      };
       const certificates = createCertificates({ first, verifySignature: components.verifySignature, onCertified });
-      const certification = createCertification({ certificates, state: replica.state, checkpointHash: () => null });
+      const certification = createCertification({ certificates, ...replica });
       if (init.source === 'voters') await replay(replica, log);
       return { genesis, replica, certification, snapshots, log, stops: [] };
     }
@@ -147,11 +147,20 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
       }
     }
 
-    async function prune(snapshots: SnapshotStore, log: EntryLog, lastIndex: number): Promise<void> {
-      const settled = snapshots.settledIndex();
+    /** Entries are let go once two snapshots hold them and a majority has certified what they came to. */
+    function tidy(): void {
+      if (running === undefined) return;
+      const { snapshots, log, certification } = running;
+      const lastIndex = state().index;
+      const settled = Math.min(snapshots.settledIndex(), certification.certifiedCheckpoint());
       if (settled === 0) return;
-      if (init.source === 'voters') await log.prune(settled, lastIndex);
-      else await consensus?.compact(Math.min(settled, lastIndex - logTail));
+      const pruned =
+        init.source === 'voters'
+          ? log.prune(settled, lastIndex)
+          : consensus?.compact(Math.min(settled, lastIndex - logTail));
+      pruned?.catch((error) => {
+        logger.warn({ error: String(error) }, 'old ledger entries could not be removed');
+      });
     }
 
     async function readEntries(from: number, limit: number): Promise<readonly CommittedEntry[] | undefined> {
@@ -197,6 +206,7 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
       snapshot: () => required().replica.save(),
       restore: (snapshot) => required().replica.restore(snapshot),
       durableIndex: () => required().snapshots.settledIndex(),
+      checkpointDue: () => required().replica.checkpointDue(),
       certification: () => required().certification,
       onCertified: certified.add,
       meshMembers: () => views.mesh,

@@ -1,18 +1,19 @@
 // Owns this peer's copy of the state: applies entries in order and only where the hash chain fits, tells those who watch,
-// and keeps snapshots so that a restart replays little.
+// and keeps snapshots so that a restart replays little: at each checkpoint the state as it was at that very entry.
 
 import { hashOf } from '../../protocols/codec.ts';
 import { entryChainHash } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
+import type { EntryDraft } from '../../protocols/ledger-entries.ts';
 import { type LedgerState, ledgerLevelMax } from '../../protocols/ledger-state.ts';
 import type { Logger } from '../interfaces.ts';
 import { type Applied, applyNext, beginBatch } from './ledger-core.ts';
 import type { AppliedListener, CommittedEntry, LedgerSnapshot } from './ledger-types.ts';
 import { type SnapshotStore, snapshotOf, stateOf } from './snapshots.ts';
 
-/** A snapshot is due after so many entries that have a quarter of its bytes together, or after the larger number. */
-const snapshotEntriesMin = 256;
-const snapshotEntriesMax = 4_096;
+/** A checkpoint is due after so many entries that have a quarter of its bytes together, or after the larger number. */
+const checkpointEntriesMin = 256;
+const checkpointEntriesMax = 4_096;
 export interface Replica {
   state(): LedgerState;
   /** Applies entries. @throws ParleyError `chain-mismatch` or `level-unsupported`; those before the refused one are applied. */
@@ -21,6 +22,10 @@ export interface Replica {
   restore(snapshot: LedgerSnapshot): Promise<void>;
   /** Stores a snapshot of the present state. */
   save(): Promise<LedgerSnapshot>;
+  /** SHA-256 of the own state at a `checkpoint-begun`, once it is on the disk: undefined before, null if it never will be. */
+  checkpointHash(index: number): string | null | undefined;
+  /** What the controller is to propose next about checkpoints; undefined while nothing is due. */
+  checkpointDue(): EntryDraft | undefined;
   /** Stores what is not stored yet, as far as the disk allows. */
   close(): Promise<void>;
   stateHash(): string;
@@ -44,7 +49,9 @@ export function createReplica(init: {
   let state = init.first;
   let saved = { index: init.first.index, bytes: 0 };
   let bytesSince = 0;
-  let saving: Promise<LedgerSnapshot> | undefined;
+  let saving: Promise<unknown> = Promise.resolve();
+  /** Checkpoints whose state is on its way to the disk. */
+  const underWay = new Set<number>();
   let retryAtIndex = 0;
   function applyOne(entry: CommittedEntry): void {
     const chained = entry.index === state.index + 1 && entry.chainHash === entryChainHash(state.chainHash, entry);
@@ -59,25 +66,38 @@ export function createReplica(init: {
     bytesSince += entry.data.byteLength;
     if (applied.bug !== undefined) logger.error({ index: entry.index, error: applied.bug }, 'applying an entry failed');
     init.onEntry(entry, applied);
+    if (state.checkpointBegun === entry.index) keepCheckpoint(state);
   }
 
-  function saveIfDue(): void {
-    const entries = state.index - saved.index;
-    const isDue = entries >= snapshotEntriesMax || (entries >= snapshotEntriesMin && bytesSince * 4 >= saved.bytes);
-    if (!isDue || saving !== undefined || state.index < retryAtIndex) return;
-    api.save().catch((error) => {
-      retryAtIndex = state.index + snapshotEntriesMin;
-      logger.error({ index: state.index, error: String(error) }, 'the ledger could not store a snapshot');
-    });
+  /** The state stays as it is from here on, whatever the batch holds besides. */
+  function keepCheckpoint(at: LedgerState): void {
+    beginBatch();
+    bytesSince = 0;
+    underWay.add(at.index);
+    keep(at)
+      .catch((error) => {
+        retryAtIndex = state.index + checkpointEntriesMin;
+        logger.error({ index: at.index, error: String(error) }, 'the ledger could not store a snapshot');
+      })
+      .finally(() => underWay.delete(at.index));
+  }
+
+  /** Stores the snapshot of a state, after those that were begun before. */
+  function keep(at: LedgerState): Promise<LedgerSnapshot> {
+    const kept = saving.then(() => snapshotOf(at)).then(store);
+    saving = kept.catch(() => undefined);
+    return kept;
   }
 
   async function store(snapshot: LedgerSnapshot): Promise<LedgerSnapshot> {
-    const sinceBefore = bytesSince;
     await snapshots.save(snapshot);
     saved = { index: snapshot.index, bytes: snapshot.data.byteLength };
-    bytesSince -= sinceBefore;
     init.onSaved();
     return snapshot;
+  }
+
+  function checkpointHash(index: number): string | null | undefined {
+    return snapshots.hashAt(index) ?? (underWay.has(index) ? undefined : null);
   }
 
   const api: Replica = {
@@ -90,7 +110,6 @@ export function createReplica(init: {
       } finally {
         if (state.index > before) init.onApplied(state);
       }
-      saveIfDue();
     },
     async restore(snapshot) {
       const next = stateOf(snapshot);
@@ -103,27 +122,34 @@ export function createReplica(init: {
       if (next.index < state.index) {
         throw new ParleyError('malformed', `a snapshot of index ${next.index}: this peer is at ${state.index} already`);
       }
-      await saving?.catch(() => undefined);
+      await saving;
       await store(snapshot);
       state = next;
+      bytesSince = 0;
       init.onRestored(state);
       init.onApplied(state);
     },
-    async save() {
-      while (saving !== undefined) await saving.catch(() => undefined);
-      saving = snapshotOf(state).then(store);
-      try {
-        return await saving;
-      } finally {
-        saving = undefined;
+    save: () => keep(state),
+    checkpointHash,
+    checkpointDue() {
+      const { checkpointBegun, checkpointIndex } = state;
+      const own = checkpointBegun === 0 ? null : checkpointHash(checkpointBegun);
+      if (own === undefined || state.index < retryAtIndex) return undefined;
+      const actor = 'controller';
+      if (own !== null) {
+        return { kind: 'checkpoint-made', actor, body: { index: checkpointBegun, stateHash: own } };
       }
+      const entries = state.index - Math.max(checkpointBegun, checkpointIndex);
+      const isDue =
+        entries >= checkpointEntriesMax || (entries >= checkpointEntriesMin && bytesSince * 4 >= saved.bytes);
+      return isDue || checkpointBegun > 0 ? { kind: 'checkpoint-begun', actor, body: {} } : undefined;
     },
     async close() {
-      await saving?.catch(() => undefined);
+      await saving;
       if (state.index === saved.index && saved.bytes > 0) return;
-      await api
-        .save()
-        .catch((error) => logger.error({ error: String(error) }, 'the ledger could not store a last snapshot'));
+      await keep(state).catch((error) =>
+        logger.error({ error: String(error) }, 'the ledger could not store a last snapshot'),
+      );
     },
     stateHash: () => hashOf(state),
   };

@@ -1,4 +1,4 @@
-// Owns the ledger's snapshots on disk: the two newest, each in parts with a sealed head and written as one synced batch, so
+// Owns the ledger's snapshots on disk: the two newest and the newest certified checkpoint, each in parts with a sealed head and written as one synced batch, so
 // that a damaged one is noticed and the older one serves instead.
 
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -18,15 +18,28 @@ const prefix = 'snapshot/';
 export interface SnapshotStore {
   /** The newest undamaged state; undefined when there is none. */
   load(): Promise<LedgerState | undefined>;
-  /** Stores a snapshot on the disk; the third newest leaves. A rejected call has changed nothing that load() needs. */
+  /** Stores a snapshot on the disk; older ones leave. A rejected call has changed nothing that load() needs. */
   save(snapshot: LedgerSnapshot): Promise<void>;
+  /** SHA-256 of the state in the kept snapshot of that very index. */
+  hashAt(index: number): string | undefined;
   /** Entries up to this index are never needed again, even if the newest snapshot turns out damaged. 0 while there are fewer than two. */
   settledIndex(): number;
 }
 
-export function createSnapshotStore(store: KeyValueStore, logger: Logger): SnapshotStore {
-  /** Keys of each kept snapshot, oldest first. */
-  const kept = new Map<number, readonly string[]>();
+interface Kept {
+  readonly keys: readonly string[];
+  readonly hash: string | undefined;
+}
+
+/** `certifiedIndex` is that of the newest certified checkpoint: its snapshot stays while it is the newest. */
+export function createSnapshotStore(init: {
+  readonly store: KeyValueStore;
+  readonly logger: Logger;
+  readonly certifiedIndex: () => number;
+}): SnapshotStore {
+  const { store, logger, certifiedIndex } = init;
+  /** By index, oldest first. */
+  const kept = new Map<number, Kept>();
 
   async function load(): Promise<LedgerState | undefined> {
     const found = new Map<number, [key: string, value: Uint8Array][]>();
@@ -36,12 +49,9 @@ export function createSnapshotStore(store: KeyValueStore, logger: Logger): Snaps
     }
     let newest: LedgerState | undefined;
     for (const [index, pairs] of [...found].sort(([a], [b]) => a - b)) {
-      const state = readOrWarn(index, pairs);
-      kept.set(
-        index,
-        pairs.map(([key]) => key),
-      );
-      if (state !== undefined) newest = state;
+      const read = readOrWarn(index, pairs);
+      kept.set(index, { keys: pairs.map(([key]) => key), hash: read?.hash });
+      if (read !== undefined) newest = read.state;
       else damaged.add(index);
     }
     return newest;
@@ -49,7 +59,7 @@ export function createSnapshotStore(store: KeyValueStore, logger: Logger): Snaps
 
   const damaged = new Set<number>();
 
-  function readOrWarn(index: number, pairs: readonly [string, Uint8Array][]): LedgerState | undefined {
+  function readOrWarn(index: number, pairs: readonly [string, Uint8Array][]): ReadSnapshot | undefined {
     try {
       return readSnapshot(index, pairs);
     } catch (error) {
@@ -61,22 +71,23 @@ export function createSnapshotStore(store: KeyValueStore, logger: Logger): Snaps
   return {
     load,
     async save(snapshot) {
-      const operations = await snapshotOperations(snapshot);
+      const { operations, hash } = await snapshotOperations(snapshot);
       const keys = operations.map((operation) => operation.key);
       const sound = [...kept.keys()].filter((index) => !damaged.has(index) && index !== snapshot.index);
-      const staying = new Set(sound.sort((a, b) => b - a).slice(0, snapshotsKept - 1));
+      const staying = new Set(sound.sort((a, b) => b - a).slice(0, snapshotsKept - 1)).add(certifiedIndex());
       const leaving = [...kept].filter(([index]) => !staying.has(index));
-      const deletes = leaving.flatMap(([, old]) => old.filter((key) => !keys.includes(key)));
+      const deletes = leaving.flatMap(([, old]) => old.keys.filter((key) => !keys.includes(key)));
       await store.batch([...deletes.map((key) => ({ type: 'del', key }) as const), ...operations], { sync: true });
       for (const [index] of leaving) {
         kept.delete(index);
         damaged.delete(index);
       }
-      kept.set(snapshot.index, keys);
+      kept.set(snapshot.index, { keys, hash });
     },
+    hashAt: (index) => kept.get(index)?.hash,
     settledIndex() {
-      const sound = [...kept.keys()].filter((index) => !damaged.has(index));
-      return sound.length < snapshotsKept ? 0 : Math.min(...sound);
+      const sound = [...kept.keys()].filter((index) => !damaged.has(index)).sort((a, b) => b - a);
+      return sound[snapshotsKept - 1] ?? 0;
     },
   };
 }
@@ -105,13 +116,17 @@ export function stateOf(snapshot: LedgerSnapshot): LedgerState {
   throw new ParleyError('malformed', `a snapshot of index ${index} holds the state of index ${state.index}`);
 }
 
-async function snapshotOperations({ index, term, chainHash, data }: LedgerSnapshot): Promise<StoreOperation[]> {
+async function snapshotOperations({ index, term, chainHash, data }: LedgerSnapshot): Promise<{
+  readonly operations: StoreOperation[];
+  readonly hash: string;
+}> {
   const base = `${prefix}${String(index).padStart(16, '0')}/`;
   const operations: StoreOperation[] = [];
   for (let offset = 0; offset < data.byteLength; offset += snapshotPartBytesMax) {
     const key = `${base}part-${String(operations.length).padStart(4, '0')}`;
     operations.push({ type: 'put', key, value: data.subarray(offset, offset + snapshotPartBytesMax) });
   }
+  const hash = await sha256HexInSteps(data);
   const head = {
     version: 1,
     index,
@@ -119,13 +134,18 @@ async function snapshotOperations({ index, term, chainHash, data }: LedgerSnapsh
     chainHash,
     bytes: data.byteLength,
     parts: operations.length,
-    hash: await sha256HexInSteps(data),
+    hash,
   } as const;
   operations.push({ type: 'put', key: `${base}head`, value: encode({ ...head, seal: sealOf(head) }) });
-  return operations;
+  return { operations, hash };
 }
 
-function readSnapshot(index: number, pairs: readonly [string, Uint8Array][]): LedgerState {
+interface ReadSnapshot {
+  readonly state: LedgerState;
+  readonly hash: string;
+}
+
+function readSnapshot(index: number, pairs: readonly [string, Uint8Array][]): ReadSnapshot {
   const head = pairs.find(([key]) => key.endsWith('/head'));
   const parts = pairs.filter((pair) => pair !== head).map(([, value]) => value);
   const bytes = head?.[1] ?? new Uint8Array(0);
@@ -135,7 +155,8 @@ function readSnapshot(index: number, pairs: readonly [string, Uint8Array][]): Le
   if (!isWhole || record.index !== index) {
     throw new ParleyError('damaged', `snapshot ${index} does not have the content that its head says`);
   }
-  return stateOf({ index, term: record.term, chainHash: record.chainHash, data });
+  const { term, chainHash, hash } = record;
+  return { state: stateOf({ index, term, chainHash, data }), hash };
 }
 
 function endOf(keyPrefix: string): string {

@@ -31,6 +31,7 @@ function known(fields: Partial<Volatile> = {}): Volatile {
     plans: new Map(),
     isOnline: () => true,
     withoutPolicy: new Set(),
+    checkpoint: undefined,
     voters: null,
     ...fields,
   };

@@ -202,6 +202,7 @@ export class FakeFleet {
         if (bytes === undefined) throw new ParleyError('blob-unavailable', `no blob '${hash}'`, { retryable: true });
         return bytes;
       },
+      checkpointDue: () => undefined,
       replicateBlob: (hash) =>
         this.#effect(self, 'replicate', () => {
           if (!this.blobs.has(hash))

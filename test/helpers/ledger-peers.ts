@@ -1,18 +1,22 @@
 // Ledgers of several peers in one process: real stores in temporary folders, a mesh and consensus in memory.
 
+import assert from 'node:assert/strict';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { systemClock } from '../../node/host/clock.ts';
 import type { BlobStore, Clock, KeyValueStore, Logger, Mesh, StoreOperation } from '../../node/interfaces.ts';
 import { createLedger, type Ledger, type LedgerInit } from '../../node/ledger/index.ts';
 import { verifySignature } from '../../node/mesh/identity.ts';
 import { createBlobStore, openStore } from '../../node/store/index.ts';
+import { type Certificate, certificateStatement } from '../../protocols/certificate.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { EntryBody, EntryKind } from '../../protocols/ledger-entries.ts';
+import type { LedgerState } from '../../protocols/ledger-state.ts';
 import type { Role } from '../../protocols/primitives.ts';
-import { configurationData, createLedgerScript, hash, peerIdOf, voterKeyOf } from './ledger-script.ts';
+import { configurationData, createLedgerScript, hash, peerIdOf, voterIdentityOf, voterKeyOf } from './ledger-script.ts';
 import { createMemoryConsensus, type MemoryConsensus } from './memory-consensus.ts';
 import { createMemoryNetwork, type MemoryNetwork } from './memory-mesh.ts';
 
@@ -49,6 +53,8 @@ export interface LedgerFleet {
   enrol(name: string, roles?: readonly Role[]): Promise<void>;
   /** Some entries that change something. */
   fill(count: number): Promise<void>;
+  /** Has n1's state at a new entry certified, and tells the peers that have applied it. */
+  checkpoint(): Promise<void>;
 }
 
 export const patient = (): AbortSignal => AbortSignal.timeout(20_000);
@@ -60,6 +66,7 @@ export async function createLedgerFleet(t: TestContext): Promise<LedgerFleet> {
   const consensus = createMemoryConsensus(genesis);
   const folder = await mkdtemp(join(tmpdir(), 'parley-ledger-'));
   const peers: LedgerPeer[] = [];
+  const running = new Set<LedgerPeer>();
   t.after(async () => {
     await Promise.all(peers.map((peer) => peer.stop()));
     await Promise.all(peers.map((peer) => peer.store.close()));
@@ -95,10 +102,12 @@ export async function createLedgerFleet(t: TestContext): Promise<LedgerFleet> {
         complaints,
         async start() {
           await ledger.start();
+          running.add(node);
           await mesh.start();
           if (source === 'consensus') ledger.useConsensus(await consensus.attach(ledger));
         },
         async stop() {
+          running.delete(node);
           consensus.detach(ledger);
           await ledger.stop();
           await mesh.stop();
@@ -127,6 +136,19 @@ export async function createLedgerFleet(t: TestContext): Promise<LedgerFleet> {
       const rest = { votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false };
       await consensus.append('configuration', configurationData(state, { voters: voters.sort(), ...rest }));
     },
+    async checkpoint() {
+      const [first] = peers;
+      assert.ok(first);
+      await fleet.propose('checkpoint-begun', {});
+      while (first.ledger.checkpointDue()?.kind !== 'checkpoint-made') await nextTurn();
+      const draft = first.ledger.checkpointDue();
+      assert.ok(draft?.kind === 'checkpoint-made');
+      const index = await fleet.propose(draft.kind, draft.body);
+      const certificate = certificateAt(index, first.ledger.state());
+      for (const { ledger } of running) {
+        if (ledger.appliedIndex() >= index) await ledger.certification().take(certificate);
+      }
+    },
     async fill(count) {
       for (let number = 0; number < count; number += 1) {
         filled += 1;
@@ -136,6 +158,17 @@ export async function createLedgerFleet(t: TestContext): Promise<LedgerFleet> {
     },
   };
   return fleet;
+}
+
+/** By all voters in force. */
+function certificateAt(index: number, { fleet, generation, chainHash, voterSet, members }: LedgerState): Certificate {
+  const place = { generation, index, chainHash };
+  const statement = certificateStatement(fleet, place);
+  const signatures = voterSet.voters.map(({ raftId, peer }) => {
+    const signature = voterIdentityOf(members[peer]?.name ?? '').sign(statement);
+    return { raftId, signature };
+  });
+  return { version: 1, ...place, signatures };
 }
 
 export function createTestLogger(complaints: string[]): Logger {

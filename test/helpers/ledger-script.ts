@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { createGenesis, type Genesis } from '../../node/ledger/genesis-core.ts';
 import type { CommittedEntry } from '../../node/ledger/index.ts';
 import { type Applied, applyEntry } from '../../node/ledger/ledger-core.ts';
+import { type Identity, identityFromSeed } from '../../node/mesh/identity.ts';
 import { encodeConfigurationContext } from '../../protocols/certificate.ts';
 import { sha256Hex } from '../../protocols/codec.ts';
 import { type Configuration, encodeConfigurationChange, entryChainHash } from '../../protocols/consensus-record.ts';
@@ -14,8 +15,10 @@ import type { Role } from '../../protocols/primitives.ts';
 
 const base58 = '123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz';
 
-/** The voter key of a peer that nobody has a key for. */
-export const voterKeyOf = (name: string): string => peerIdOf(`${name} votes`);
+/** What a peer votes with. */
+export const voterIdentityOf = (name: string): Identity =>
+  identityFromSeed(Buffer.from(sha256Hex(`${name} votes`), 'hex'));
+export const voterKeyOf = (name: string): string => voterIdentityOf(name).peer;
 
 /** A well-formed peer id that nobody has a key for. */
 export function peerIdOf(name: string): string {

@@ -94,9 +94,9 @@ test('createLedger() takes a snapshot where the voters have let go of what it la
   await caughtUp(web1, n1);
   await web1.stop();
   await fleet.fill(1_200);
-  await n1.ledger.snapshot();
+  await fleet.checkpoint();
   await fleet.fill(1_100);
-  await n1.ledger.snapshot();
+  await fleet.checkpoint();
   assert.ok(fleet.consensus.firstIndex() > 5);
   await web1.start();
   await caughtUp(web1, n1);

@@ -2,6 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Ledger } from '../../node/ledger/index.ts';
 import { encode } from '../../protocols/codec.ts';
 import { entryChainHash } from '../../protocols/consensus-record.ts';
 import { decodeEntry, encodeEntry } from '../../protocols/ledger-entries.ts';
@@ -104,16 +106,42 @@ async function damageNewest({ store }: LedgerPeer): Promise<void> {
   await store.batch([{ type: 'put', key: pair[0], value }], { sync: true });
 }
 
-test('createLedger() lets consensus compact only what two snapshots settle', async (t) => {
+test('createLedger() lets consensus compact only what two snapshots hold and a majority has certified', async (t) => {
   const fleet = await createLedgerFleet(t);
   const n1 = await fleet.add('n1', 'consensus');
-  await fleet.fill(1_500);
+  await fleet.fill(1_200);
   await n1.ledger.snapshot();
-  await fleet.fill(1_500);
-  const { index } = await n1.ledger.snapshot();
-  assert.ok(fleet.consensus.firstIndex() > 2);
-  assert.ok(fleet.consensus.firstIndex() <= index - 999, 'a tail stays for slow voters');
+  await fleet.fill(1_200);
+  await n1.ledger.snapshot();
+  assert.equal(fleet.consensus.firstIndex(), 2, 'no checkpoint is certified');
+  await fleet.checkpoint();
+  const checkpoint = n1.ledger.state().checkpointIndex;
+  await fleet.fill(1_200);
+  await fleet.checkpoint();
+  assert.equal(fleet.consensus.firstIndex(), checkpoint + 1, 'a tail stays for slow voters');
+  assert.equal(n1.ledger.durableIndex(), checkpoint);
 });
+
+test('createLedger() keeps its state at a checkpoint as it was there, also in the middle of a batch', async (t) => {
+  const fleet = await createLedgerFleet(t);
+  const n1 = await fleet.add('n1', 'consensus');
+  await fleet.fill(3);
+  const index = await fleet.propose('checkpoint-begun', {});
+  const expected = n1.ledger.stateHash();
+  await fleet.fill(30);
+  const n2 = await fleet.add('n2', 'consensus');
+  assert.equal(n2.ledger.state().index, index + 30);
+  for (const { ledger } of [n1, n2]) assert.equal(await madeHash(ledger), expected);
+});
+
+/** What this ledger found at the checkpoint that was begun last. */
+async function madeHash(ledger: Ledger): Promise<string> {
+  for (;;) {
+    const draft = ledger.checkpointDue();
+    if (draft?.kind === 'checkpoint-made') return draft.body.stateHash;
+    await nextTurn();
+  }
+}
 
 test('apply() refuses an entry that does not chain, and keeps what came before it', async (t) => {
   const fleet = await createLedgerFleet(t);
@@ -230,12 +258,15 @@ test('snapshot() rejects on a full disk, and applying goes on until there is roo
   await fleet.fill(300);
   await assert.rejects(n1.ledger.snapshot(), { code: 'disk-full' });
   assert.equal(n1.ledger.durableIndex(), 0);
+  await fleet.propose('checkpoint-begun', {});
+  await n1.ledger.snapshot().catch(() => undefined);
+  assert.equal(n1.ledger.checkpointDue(), undefined, 'it has no hash to tell, and does not try again at once');
   assert.ok(n1.complaints.some((line) => line.includes('could not store a snapshot')));
   n1.store.onBatch = () => undefined;
   await n1.ledger.snapshot();
   await n1.stop();
   await n1.start();
-  assert.equal(n1.ledger.appliedIndex(), 301);
+  assert.equal(n1.ledger.appliedIndex(), 302);
 });
 
 test('meshMembers() and raftMembers() follow the members, and contacts stand in until the peer is one', async (t) => {
