@@ -4,6 +4,8 @@ import type { Clock } from '../interfaces.ts';
 
 /** Enough for a p99 that is not the one slowest. */
 const samplesMax = 256;
+/** Fewer say little about the slowest. */
+const samplesMin = 32;
 /** What was slow minutes ago says nothing about now. */
 const keptMs = 300_000;
 
@@ -20,11 +22,15 @@ export class RecentTimes {
     if (this.#samples.length > 2 * samplesMax) this.#samples = this.#samples.slice(-samplesMax);
   }
 
-  /** The duration that this share of the samples does not exceed; 0 when nothing was measured lately. */
+  /**
+   * The duration that this share of the samples does not exceed, or half of them while they are too few to tell more: a start
+   * is slow by itself. 0 when nothing was measured lately.
+   */
   quantileMs(share: number): number {
     const oldestMs = this.#clock.monotonicMs() - keptMs;
     const recent = this.#samples.slice(-samplesMax).filter(({ atMs }) => atMs >= oldestMs);
     const sorted = recent.map(({ tookMs }) => tookMs).sort((a, b) => a - b);
-    return sorted[Math.floor(share * (sorted.length - 1))] ?? 0;
+    const believed = sorted.length < samplesMin ? Math.min(share, 0.5) : share;
+    return sorted[Math.floor(believed * (sorted.length - 1))] ?? 0;
   }
 }
