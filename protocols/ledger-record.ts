@@ -1,8 +1,8 @@
-// Owns what the ledger room keeps in its own database: how it began, and heads of snapshots. Entries that a member pulled are stored as
-// consensus stores them (entryRecordSchema).
+// Owns what the ledger room keeps in its own database: how it began, heads of snapshots, entries that a member pulled. Beside
+// them lie certificates, and proofs of changes of voters and of checkpoints, in the form in which they travel.
 
 import * as v from 'valibot';
-import { positionSchema, snapshotBytesMax, snapshotPartBytesMax } from './consensus-record.ts';
+import { positionSchema, raftEntrySchema, snapshotBytesMax, snapshotPartBytesMax } from './consensus-record.ts';
 import { joinContactSchema } from './join.ts';
 import { countSchema, hashSchema } from './primitives.ts';
 
@@ -22,3 +22,6 @@ export const ledgerSnapshotHeadSchema = v.object({
   seal: hashSchema,
 });
 export const ledgerSnapshotHeadBytesMax = 1024;
+
+/** A certified entry as members keep it. */
+export const pulledEntrySchema = v.object({ ...raftEntrySchema.entries, chainHash: hashSchema });

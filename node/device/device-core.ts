@@ -22,23 +22,37 @@ export function orderHash(order: Pick<Order, 'peer' | 'host' | 'task' | 'plan' |
 
 export type OrderJudgement = 'accept' | 'decline' | 'same' | 'conflict' | 'ignore';
 
+type FloorPlace = Pick<Order, 'generation' | 'number'>;
+
+/** Orders by age: below zero when the first is older. A fleet that went on in a new generation may have used a number before. */
+export function compareFloor(order: FloorPlace, other: FloorPlace): number {
+  return order.generation - other.generation || order.number - other.number;
+}
+
 /**
- * Judges the ledger's newest order for this host against the floor. Orders for another peer of that name, ended ones and lower
- * numbers are ignored. One that was cancelled before this device took it up is declined: only the device can say that it never will.
+ * Judges the ledger's newest order for this host against the floor. Orders for another peer of that name, ended ones, older ones
+ * and those that no certificate covers yet are ignored. One that was cancelled before this device took it up is declined: only
+ * the device can say that it never will.
  */
-export function judgeOrder(slot: SlotRecord | undefined, order: Order | undefined, self: string): OrderJudgement {
-  if (order === undefined || order.peer !== self) return 'ignore';
-  if (slot !== undefined && order.number < slot.number) return 'ignore';
-  if (slot !== undefined && order.number === slot.number) return orderHash(order) === slot.hash ? 'same' : 'conflict';
+export function judgeOrder(
+  slot: SlotRecord | undefined,
+  order: Order | undefined,
+  self: string,
+  certifiedIndex: number,
+): OrderJudgement {
+  if (order === undefined || order.peer !== self || order.number > certifiedIndex) return 'ignore';
+  const age = slot === undefined ? 1 : compareFloor(order, slot);
+  if (age < 0) return 'ignore';
+  if (age === 0) return orderHash(order) === slot?.hash ? 'same' : 'conflict';
   if (order.outcome !== null) return 'ignore';
   return order.cancelled ? 'decline' : 'accept';
 }
 
 /** The record of an order that was just accepted. */
 export function acceptedSlot(order: Order): SlotRecord {
-  const { number, task, plan, closure, manifest } = order;
+  const { generation, number, task, plan, closure, manifest } = order;
   return {
-    ...{ version: 1, generation: 0, number, hash: orderHash(order), task, plan, closure, manifest },
+    ...{ version: 1, generation, number, hash: orderHash(order), task, plan, closure, manifest },
     ...{ state: 'ordered', saved: null, verdict: null, end: null, reportedIn: 0 },
   };
 }

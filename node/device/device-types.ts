@@ -78,6 +78,9 @@ export interface DeviceComponents {
   readonly ledger: {
     state(): LedgerState;
     onApplied(listener: (state: LedgerState) => void): () => void;
+    /** Orders count up to this index, on voters too. */
+    certification(): { certifiedIndex(): number };
+    onCertified(listener: () => void): () => void;
     fetchBlob(hash: string, options: { readonly signal: AbortSignal }): Promise<Uint8Array>;
   };
   readonly closures: {

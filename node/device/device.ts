@@ -10,9 +10,18 @@ import type { Outcome } from '../../protocols/outcome.ts';
 import { type ProgramRun, programRunText } from '../../protocols/program-run.ts';
 import type { LogInput, TaskLog } from '../journal/index.ts';
 import { serveConfirmations } from './confirmation.ts';
-import { acceptedSlot, afterInterruption, clip, isBeforeArming, isOpen, judgeOrder } from './device-core.ts';
+import {
+  acceptedSlot,
+  afterInterruption,
+  clip,
+  compareFloor,
+  isBeforeArming,
+  isOpen,
+  judgeOrder,
+} from './device-core.ts';
 import type { Device, DeviceActivity, DeviceComponents, DeviceInit } from './device-types.ts';
 import { explain, type Job, pause } from './job.ts';
+import { serveOrderQuestions } from './order-question.ts';
 import { prepareOrder, rootLink } from './preparation.ts';
 import { createSlot, type Facts } from './slot.ts';
 import { finish, goBack, switchArmed, undo } from './switching.ts';
@@ -127,7 +136,7 @@ export function createDevice(init: DeviceInit): (components: DeviceComponents) =
       isMachineTold = true;
       const record = await slot.load();
       const order = ledger.state().orders[init.host];
-      const judgement = judgeOrder(record, order, init.self);
+      const judgement = judgeOrder(record, order, init.self, ledger.certification().certifiedIndex());
       if (judgement === 'conflict')
         await alarm(`order ${record?.number} exists twice, as '${record?.hash}' and otherwise`);
       const isAlarmed = await slot.isAlarmed();
@@ -194,9 +203,9 @@ export function createDevice(init: DeviceInit): (components: DeviceComponents) =
       const order = state.orders[init.host];
       if (inWork === undefined || order === undefined || order.peer !== init.self) return;
       const { record, withdrawn, cancelled } = inWork;
-      if (order.number > record.number) {
+      if (compareFloor(order, record) > 0) {
         withdrawn.abort(new ParleyError('order-superseded', `order ${order.number} came before this one was armed`));
-      } else if (order.number === record.number && order.cancelled) {
+      } else if (compareFloor(order, record) === 0 && order.cancelled) {
         cancelled.abort(new ParleyError('order-cancelled', 'cancelled before its point of no return'));
       }
     }
@@ -218,12 +227,20 @@ export function createDevice(init: DeviceInit): (components: DeviceComponents) =
         isMachineTold = false;
         await machine.prepare();
         await readFacts();
-        if (!isServing) serveConfirmations(init.self, components);
+        if (!isServing) {
+          serveConfirmations(init.self, components);
+          serveOrderQuestions(components);
+        }
         isServing = true;
-        unsubscribe = ledger.onApplied((state) => {
+        const unsubscribeApplied = ledger.onApplied((state) => {
           withdrawIfUnwanted(state);
           wake();
         });
+        const unsubscribeCertified = ledger.onCertified(wake);
+        unsubscribe = () => {
+          unsubscribeApplied();
+          unsubscribeCertified();
+        };
         wake();
       },
       async stop() {

@@ -10,6 +10,7 @@ import { planBytesMax, planSchema } from '../../protocols/plan.ts';
 import { reachableAfresh } from './confirmation.ts';
 import { planMismatch } from './device-core.ts';
 import { explain, type Job, pause } from './job.ts';
+import { confirmCurrent } from './order-question.ts';
 
 /** Kept free for the store's database, logs and the journal. */
 const spaceMarginBytes = 64 * 1024 * 1024;
@@ -39,6 +40,7 @@ export async function prepareOrder(job: Job, start: SlotRecord): Promise<SlotRec
     record = await slot.advance(record, 'rooted');
   }
   const saved = await readSaved(job, record);
+  await confirmCurrent(job, record);
   withdrawn.throwIfAborted();
   return await slot.advance(record, 'armed', { saved });
 }

@@ -1,59 +1,236 @@
-// Owns the certificates that this peer has: checked once when they come in, and from then on the proof that what the own
-// ledger says at these places was committed.
+// Owns what this peer keeps to prove the ledger to others and to itself: each change of voters with its certificate, for ever;
+// certificates of the newest orders, of the checkpoints that snapshots hang on, and of the newest entry. Each was checked before
+// it is kept. What was certain once stays so: entries that contradict it are refused, after a restart too.
 
-import { type Certificate, isCertified, type VoterSet } from '../../protocols/certificate.ts';
+import {
+  type Certificate,
+  type ConfigurationProof,
+  certificateBytesMax,
+  certificateSchema,
+  configurationProofSchema,
+  isCertified,
+  type VoterSet,
+} from '../../protocols/certificate.ts';
+import { decode, encode, type Schema } from '../../protocols/codec.ts';
+import { type CheckpointProof, checkpointProofSchema, entryProofsMax } from '../../protocols/entry-pull.ts';
 import { ParleyError } from '../../protocols/errors.ts';
-import type { LedgerState } from '../../protocols/ledger-state.ts';
-import { membersMax } from '../../protocols/limits.ts';
+import { entryBytesMax } from '../../protocols/limits.ts';
+import type { KeyValueStore, Logger, StoreOperation } from '../interfaces.ts';
+import type { Genesis } from './genesis-core.ts';
 import type { CertificateKeeper, LedgerComponents } from './ledger-types.ts';
+import {
+  type Proven,
+  type Trust,
+  takeCheckpoint,
+  takeConfiguration,
+  voterSetBefore,
+  withVoterSet,
+} from './trust-core.ts';
 
-/** One for each host's newest order, and the configurations and checkpoints of late. */
-const certificatesMax = 2 * membersMax;
-const voterSetsMax = 64;
+/** Of certificates that only say how far the ledger is, the newest stays and one in so many entries: pages for members end there. */
+const entriesBetween = 256;
+/** Such certificates at most: they reach further back than any log. */
+const milestonesMax = 256;
+const proofBytesMax = entryBytesMax + certificateBytesMax + 1024;
+const families = { certificate: 'certificate/', configuration: 'configuration/', checkpoint: 'checkpoint/' } as const;
+const keyOf = (prefix: string, index: number): string => `${prefix}${String(index).padStart(16, '0')}`;
+const endOf = (prefix: string): string => `${prefix.slice(0, -1)}0`;
+
+/** A checked certificate, with what its entry is beside an entry where that is kept by itself. */
+export type Certified = Pick<Proven, 'certificate' | 'configuration' | 'checkpoint'>;
+
+export interface Checkpoint {
+  readonly proof: CheckpointProof;
+  readonly stateHash: string;
+}
 
 export interface Certificates extends CertificateKeeper {
-  /** Takes note of the voters in force after an applied entry. */
-  applied(state: Pick<LedgerState, 'index' | 'voterSet'>): void;
+  /** Reads what is kept; what is damaged is left out and logged. Called once, before all others. */
+  load(): Promise<void>;
+  /** The voters as far as they are known here, from genesis on. */
+  trust(): Trust;
+  /** The kept certificate nearest to an index from below, `from` at the least. */
+  nearest(from: number, to: number): Certificate | undefined;
+  /** Chain hash of an entry that is known to be certified. */
+  certainHash(index: number): string | undefined;
+  /** Proofs of the changes of voters from an index on, in order; as many as a message holds. */
+  proofs(from: number): Promise<ConfigurationProof[]>;
+  /** Kept checkpoints, by the index of the state that they speak of. */
+  checkpoints(): ReadonlyMap<number, Checkpoint>;
+  /** Takes note of the applied index and of the voters in force after it. */
+  applied(state: { readonly index: number; readonly voterSet: VoterSet }): void;
+  /** Takes note of voters that somebody has proven. */
+  learn(trust: Trust): void;
+  /** What writes something checked, for the batch of the caller, who calls believe() once that is on the disk. */
+  operations(certified: Certified): StoreOperation[];
+  believe(certified: Certified): void;
+  /** Lets go of checkpoints below an index: their snapshots have left. */
+  forgetCheckpoints(below: number): Promise<void>;
 }
 
 export function createCertificates(init: {
-  readonly first: LedgerState;
+  readonly store: KeyValueStore;
+  readonly logger: Logger;
   readonly verifySignature: LedgerComponents['verifySignature'];
+  readonly genesis: Genesis;
+  /** What the own ledger has at an index; undefined where it has nothing any more. */
+  readonly certifiedOf: (certificate: Certificate) => Promise<Certified | undefined>;
+  /** Entries whose certificates stay: the newest orders. */
+  readonly keeps: () => ReadonlySet<number>;
   readonly onCertified: (certificate: Certificate) => void;
 }): Certificates {
-  const { fleet } = init.first;
-  let appliedIndex = init.first.index;
-  let voterSets: VoterSet[] = [init.first.voterSet];
-  const certificates = new Map<number, Certificate>();
-  let newest = 0;
+  const { store, logger, verifySignature, genesis, keeps } = init;
+  let trust: Trust = { fleet: genesis.fleet, sets: [genesis.state.voterSet] };
+  let appliedIndex = genesis.state.index;
+  const kept = new Map<number, Certificate>();
+  /** Of those kept, ascending. */
+  const indexes: number[] = [];
+  let turn: Promise<unknown> = Promise.resolve();
+  /** Of changes of voters. */
+  const proven = new Map<number, Certificate>();
+  const checkpoints = new Map<number, Checkpoint>();
+  const serving = { server: 'own disk', verify: verifySignature, certainHash: () => undefined };
 
-  function voterSetBefore(index: number): VoterSet | undefined {
-    return index > appliedIndex + 1 ? undefined : voterSets.findLast((set) => set.index < index);
+  /** Reads a family of records; `take` throws for what is not sound. */
+  async function read<T>(
+    prefix: string,
+    schema: Schema<T>,
+    bytesMax: number,
+    take: (record: T) => void,
+  ): Promise<void> {
+    for (const [key, value] of await store.range({ gte: prefix, lt: endOf(prefix) })) {
+      try {
+        take(decode(schema, value, bytesMax, key));
+      } catch (error) {
+        logger.error({ key, error: String(error) }, 'a stored proof is damaged and left out');
+      }
+    }
   }
 
-  return {
-    voterSetBefore,
-    certificateAt: (index) => certificates.get(index),
-    certifiedIndex: () => newest,
-    async take(certificate) {
-      const { index } = certificate;
-      const set = voterSetBefore(index);
-      if (set === undefined) {
-        const text = `a certificate of entry ${index} cannot be judged: this ledger is at ${appliedIndex}`;
-        throw new ParleyError('certificate-early', text, { retryable: true });
-      }
-      if (!isCertified(set, fleet, certificate, init.verifySignature)) {
-        throw new ParleyError('certificate-invalid', `a certificate of entry ${index} lacks a majority of the voters`);
-      }
-      certificates.set(index, certificate);
-      const oldest = certificates.keys().next();
-      if (certificates.size > certificatesMax && !oldest.done) certificates.delete(oldest.value);
-      newest = Math.max(newest, index);
-      init.onCertified(certificate);
+  function place(certificate: Certificate): void {
+    const { index } = certificate;
+    if (!kept.has(index)) indexes.splice(indexes.findLastIndex((each) => each < index) + 1, 0, index);
+    kept.set(index, certificate);
+  }
+
+  function placeCheckpoint(proof: CheckpointProof): void {
+    const { index, stateHash } = takeCheckpoint(trust, proof, serving);
+    checkpoints.set(index, { proof, stateHash });
+  }
+
+  function ofCheckpoint(index: number): Certificate | undefined {
+    return [...checkpoints.values()].find(({ proof }) => proof.entry.index === index)?.proof.certificate;
+  }
+
+  /** Which certificates a newer one at this index makes needless. */
+  function needless(index: number): number[] {
+    const newest = indexes.at(-1) ?? index;
+    if (newest >= index || keeps().has(newest)) return [];
+    const milestones = indexes.filter((each) => each < newest && !keeps().has(each));
+    if (newest - (milestones.at(-1) ?? 1) < entriesBetween) return [newest];
+    // A milestone is passed: time to look through the older ones.
+    return spacedOut(milestones);
+  }
+
+  /** Those of old orders that lie too close together now, and milestones of long ago. */
+  function spacedOut(milestones: readonly number[]): number[] {
+    let last = 1;
+    const tooClose = milestones.filter((index) => {
+      if (index - last < entriesBetween) return true;
+      last = index;
+      return false;
+    });
+    const apart = milestones.filter((index) => !tooClose.includes(index));
+    return [...tooClose, ...apart.slice(0, -milestonesMax)];
+  }
+
+  async function takeInTurn(certificate: Certificate): Promise<void> {
+    const { index } = certificate;
+    const set = api.voterSetBefore(index);
+    if (set === undefined || index > appliedIndex) {
+      const text = `a certificate of entry ${index} cannot be judged: this ledger is at ${appliedIndex}`;
+      throw new ParleyError('certificate-early', text, { retryable: true });
+    }
+    if (!isCertified(set, genesis.fleet, certificate, verifySignature)) {
+      throw new ParleyError('certificate-invalid', `a certificate of entry ${index} lacks a majority of the voters`);
+    }
+    const certified = await init.certifiedOf(certificate);
+    if (certified === undefined) return;
+    const isSynced = certified.configuration !== undefined || certified.checkpoint !== undefined || keeps().has(index);
+    await store.batch(api.operations(certified), { sync: isSynced });
+    api.believe(certified);
+  }
+
+  const api: Certificates = {
+    async load() {
+      await read(families.configuration, configurationProofSchema, proofBytesMax, (proof) => {
+        trust = takeConfiguration(trust, proof, serving);
+        proven.set(proof.entry.index, proof.certificate);
+      });
+      await read(families.checkpoint, checkpointProofSchema, proofBytesMax, placeCheckpoint);
+      await read(families.certificate, certificateSchema, certificateBytesMax, place);
     },
+    trust: () => trust,
+    voterSetBefore: (index) => (index > appliedIndex + 1 || index < 2 ? undefined : voterSetBefore(trust, index)),
+    certifiedIndex: () => indexes.at(-1) ?? 0,
+    certificateAt: (index) => kept.get(index) ?? proven.get(index) ?? ofCheckpoint(index),
+    nearest(from, to) {
+      const index = indexes.findLast((each) => each <= to);
+      return index === undefined || index < from ? undefined : kept.get(index);
+    },
+    certainHash: (index) => api.certificateAt(index)?.chainHash,
+    async proofs(from) {
+      const prefix = families.configuration;
+      const range = { gte: keyOf(prefix, from), lt: endOf(prefix), limit: entryProofsMax };
+      return (await store.range(range)).map(([key, value]) =>
+        decode(configurationProofSchema, value, proofBytesMax, key),
+      );
+    },
+    checkpoints: () => checkpoints,
     applied({ index, voterSet }) {
       appliedIndex = index;
-      if (voterSet.index > (voterSets.at(-1)?.index ?? 0)) voterSets = [...voterSets, voterSet].slice(-voterSetsMax);
+      if (voterSet.index > (trust.sets.at(-1)?.index ?? 0)) trust = withVoterSet(trust, voterSet);
+    },
+    learn(given) {
+      for (const set of given.sets) trust = withVoterSet(trust, set);
+    },
+    take(certificate) {
+      const taken = turn.then(() => takeInTurn(certificate));
+      turn = taken.catch(() => undefined);
+      return taken;
+    },
+    operations({ certificate, configuration, checkpoint }) {
+      const { index } = certificate;
+      const put = (prefix: string, at: number, record: object) =>
+        ({ type: 'put', key: keyOf(prefix, at), value: encode(record) }) as const;
+      return [
+        ...needless(index).map((old) => ({ type: 'del', key: keyOf(families.certificate, old) }) as const),
+        put(families.certificate, index, certificate),
+        ...(configuration === undefined ? [] : [put(families.configuration, index, configuration)]),
+        ...(checkpoint === undefined ? [] : [put(families.checkpoint, index, checkpoint)]),
+      ];
+    },
+    believe({ certificate, configuration, checkpoint }) {
+      for (const index of needless(certificate.index)) {
+        kept.delete(index);
+        indexes.splice(indexes.indexOf(index), 1);
+      }
+      place(certificate);
+      if (configuration !== undefined) {
+        trust = takeConfiguration(trust, configuration, serving);
+        proven.set(certificate.index, certificate);
+      }
+      if (checkpoint !== undefined) placeCheckpoint(checkpoint);
+      init.onCertified(certificate);
+    },
+    async forgetCheckpoints(below) {
+      const leaving = [...checkpoints].filter(([index]) => index < below);
+      const operations = leaving.map(
+        ([, { proof }]) => ({ type: 'del', key: keyOf(families.checkpoint, proof.entry.index) }) as const,
+      );
+      if (operations.length > 0) await store.batch(operations, { sync: false });
+      for (const [index] of leaving) checkpoints.delete(index);
     },
   };
+  return api;
 }

@@ -14,8 +14,6 @@ const marksMax = 2 * membersMax;
 export interface LedgerCertification extends Certification {
   /** Takes note of an applied entry. */
   applied(entry: CommittedEntry, applied: Applied): void;
-  /** Index of the newest checkpoint that a majority has certified; 0 while none is known. */
-  certifiedCheckpoint(): number;
   /** A state took the place of entries. */
   restored(state: LedgerState): void;
 }
@@ -28,7 +26,6 @@ export function createCertification(init: {
   const { certificates, state, checkpointHash } = init;
   const { voterSetBefore, certificateAt, certifiedIndex, take } = certificates;
   let marks = new Set(marksOf(state()));
-  let checkpoint = 0;
 
   return {
     voterSetBefore,
@@ -45,11 +42,6 @@ export function createCertification(init: {
     uncertified() {
       for (const index of marks) if (certificateAt(index) !== undefined) marks.delete(index);
       return [...marks];
-    },
-    certifiedCheckpoint() {
-      const { checkpointMade, checkpointIndex } = state();
-      if (checkpointMade > 0 && certificateAt(checkpointMade) !== undefined) checkpoint = checkpointIndex;
-      return checkpoint;
     },
     applied(entry, { state: next, entry: read, result }) {
       certificates.applied(next);

@@ -1,11 +1,11 @@
-// Owns the entries that a member pulled and keeps: to replay what came after its snapshot, and to serve others. Voters
-// have them in consensus's own log instead.
+// Owns the entries that a member pulled and keeps, all of them certified: to replay what came after its snapshot, and to
+// serve others. Voters have them in consensus's own log instead.
 
 import { decode, encode } from '../../protocols/codec.ts';
 import { entryChainHash } from '../../protocols/consensus-record.ts';
-import { pulledEntrySchema } from '../../protocols/entry-pull.ts';
+import { pulledEntrySchema } from '../../protocols/ledger-record.ts';
 import { entryBytesMax } from '../../protocols/limits.ts';
-import type { KeyValueStore, Logger } from '../interfaces.ts';
+import type { KeyValueStore, Logger, StoreOperation } from '../interfaces.ts';
 import type { CommittedEntry } from './ledger-types.ts';
 
 /** Entries kept below the snapshot, for others who are a little behind. */
@@ -17,8 +17,8 @@ const prefix = 'entry/';
 const keyOf = (index: number): string => `${prefix}${String(index).padStart(16, '0')}`;
 
 export interface EntryLog {
-  /** Stores entries on the disk. A rejected call may have stored some: storing them again is harmless. */
-  append(entries: readonly CommittedEntry[]): Promise<void>;
+  /** Stores entries on the disk, and what proves them, as one. */
+  append(entries: readonly CommittedEntry[], proof: readonly StoreOperation[]): Promise<void>;
   /** Entries from an index on that are there, chained to `previous`; at most about `bytesMax` of data. Empty when the first is missing. */
   read(from: number, previous: string | undefined, bytesMax: number): Promise<CommittedEntry[]>;
   /** Drops what nobody needs any more, given what the snapshots settle and the last entry. */
@@ -40,9 +40,9 @@ export function createEntryLog(store: KeyValueStore, logger: Logger): EntryLog {
   }
 
   return {
-    async append(entries) {
+    async append(entries, proof) {
       const puts = entries.map((entry) => ({ type: 'put', key: keyOf(entry.index), value: encode(entry) }) as const);
-      await store.batch(puts, { sync: true });
+      await store.batch([...puts, ...proof], { sync: true });
     },
     async read(from, previous, bytesMax) {
       const entries: CommittedEntry[] = [];

@@ -10,7 +10,7 @@ import type { KeyValueStore } from '../interfaces.ts';
 import { createBlobClient } from './blob-client.ts';
 import { keepBlobs } from './blob-keeper.ts';
 import { serveBlobs } from './blob-server.ts';
-import { createCertificates } from './certificates.ts';
+import { type Certificates, createCertificates } from './certificates.ts';
 import { createCertification, type LedgerCertification } from './certification.ts';
 import { createEntryLog, type EntryLog } from './entry-log.ts';
 import { followVoters } from './entry-puller.ts';
@@ -20,6 +20,7 @@ import type { CommittedEntry, Ledger, LedgerComponents, LedgerConsensus, LedgerI
 import { createListeners, waitForState } from './listeners.ts';
 import { createMemberViews } from './member-views.ts';
 import { createProposals } from './proposals.ts';
+import { certifiedHere, replay, takeEntries, takeState } from './proven.ts';
 import { createReplica, type Replica } from './replica.ts';
 import { createSnapshotStore, type SnapshotStore } from './snapshots.ts';
 
@@ -33,6 +34,7 @@ const logTail = 1_000;
 /** What exists between start and stop. */
 interface Running {
   readonly genesis: Genesis;
+  readonly certificates: Certificates;
   readonly replica: Replica;
   readonly certification: LedgerCertification;
   readonly snapshots: SnapshotStore;
@@ -69,8 +71,27 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
     async function open(): Promise<Running> {
       const genesis = await openGenesis(init, components);
       contacts = await openContacts(store);
-      const certifiedIndex = (): number => certification.certifiedCheckpoint();
-      const snapshots = createSnapshotStore({ store, logger, certifiedIndex });
+      let orders: { readonly of: LedgerState['orders']; readonly numbers: ReadonlySet<number> } | undefined;
+      const certificates = createCertificates({
+        store,
+        logger,
+        verifySignature: components.verifySignature,
+        genesis,
+        certifiedOf: (certificate) => certifiedHere(certificate, readEntries, genesis.chainHash),
+        keeps() {
+          const of = replica.state().orders;
+          if (orders?.of !== of) orders = { of, numbers: new Set(Object.values(of).map(({ number }) => number)) };
+          return orders.numbers;
+        },
+        onCertified(certificate) {
+          if (certificate.index === replica.state().checkpointMade) tidy();
+          certified.tell(certificate);
+        },
+      });
+      await certificates.load();
+      const isCheckpoint = (index: number, hash: string): boolean =>
+        certificates.checkpoints().get(index)?.stateHash === hash;
+      const snapshots = createSnapshotStore({ store, logger, isCheckpoint });
       const first = (await snapshots.load()) ?? genesis.state;
       if (first.fleet !== genesis.fleet) throw wrongFleet(first.fleet, genesis.fleet);
       const log = createEntryLog(store, logger);
@@ -88,51 +109,47 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
         onApplied: (state) => running !== undefined && listeners.tell(state),
         onSaved: tidy,
       });
-      const onCertified = (certificate: Certificate): void => {
-        if (certificate.index === replica.state().checkpointMade) tidy();
-        certified.tell(certificate);
-      };
-      const certificates = createCertificates({ first, verifySignature: components.verifySignature, onCertified });
+      certificates.applied(first);
       const certification = createCertification({ certificates, ...replica });
-      if (init.source === 'voters') await replay(replica, log);
-      return { genesis, replica, certification, snapshots, log, stops: [] };
+      if (init.source === 'voters') await replay({ certificates, log, replica });
+      return { genesis, certificates, replica, certification, snapshots, log, stops: [] };
     }
 
     /** Serving and following begin once the state is there. */
     function begin(opened: Running): void {
-      const { genesis, replica, log, stops } = opened;
+      const { genesis, certificates, replica, snapshots, stops } = opened;
       serveBlobs({ mesh, blobs, clock, logger, takes: () => init.source === 'consensus' });
       stops.push(
         serveEntries({
           mesh,
           clock,
           logger,
-          state: replica.state,
-          onApplied: listeners.add,
+          top: () => Math.min(Math.max(1, certificates.certifiedIndex()), replica.state().index),
+          onChange(listener) {
+            const unsubscribe = listeners.add(listener);
+            const unsubscribeCertified = certified.add(listener);
+            return () => {
+              unsubscribe();
+              unsubscribeCertified();
+            };
+          },
           entries: readEntries,
           genesisChainHash: genesis.chainHash,
+          certificates,
+          snapshots,
         }),
       );
       stops.push(keepBlobs({ blobs, clock, logger, state: replica.state }));
       if (init.source === 'consensus') return;
       stops.push(
         followVoters({
-          self: init.self,
-          mesh,
-          clock,
-          logger,
-          state: replica.state,
+          ...{ self: init.self, mesh, clock, logger, verifySignature: components.verifySignature },
+          place: replica.state,
+          certificates,
           voters: views.voters,
-          take: (entries) =>
-            saying('entries', async () => {
-              await log.append(entries);
-              replica.apply(entries);
-            }),
-          takeSnapshot: (snapshot) =>
-            saying('a snapshot', async () => {
-              await replica.restore(snapshot);
-              await log.clear();
-            }),
+          isMember: views.mesh.isMember,
+          take: (proven) => saying('entries', () => takeEntries(opened, proven)),
+          takeState: (proven) => saying('a checkpoint', () => takeState(opened, proven)),
         }),
       );
     }
@@ -142,32 +159,33 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
       try {
         await store();
       } catch (error) {
-        logger.error({ index: state().index, error: String(error) }, `the ledger could not take ${what} from a voter`);
+        logger.error({ index: state().index, error: String(error) }, `the ledger could not take ${what}`);
         throw error;
       }
     }
 
-    /** Entries are let go once two snapshots hold them and a majority has certified what they came to. */
+    /** Entries are let go once a certified checkpoint stands for them, and a snapshot after it lies beside it. */
     function tidy(): void {
       if (running === undefined) return;
-      const { snapshots, log, certification } = running;
-      const lastIndex = state().index;
-      const settled = Math.min(snapshots.settledIndex(), certification.certifiedCheckpoint());
-      if (settled === 0) return;
-      const pruned =
-        init.source === 'voters'
-          ? log.prune(settled, lastIndex)
-          : consensus?.compact(Math.min(settled, lastIndex - logTail));
-      pruned?.catch((error) => {
+      letGo(running).catch((error) => {
         logger.warn({ error: String(error) }, 'old ledger entries could not be removed');
       });
+    }
+
+    async function letGo({ certificates, snapshots, log, replica }: Running): Promise<void> {
+      const settled = snapshots.settledIndex();
+      if (settled === 0) return;
+      const lastIndex = replica.state().index;
+      if (init.source === 'voters') await log.prune(settled, lastIndex);
+      else await consensus?.compact(Math.min(settled, lastIndex - logTail));
+      await certificates.forgetCheckpoints(snapshots.oldest());
     }
 
     async function readEntries(from: number, limit: number): Promise<readonly CommittedEntry[] | undefined> {
       const { log } = required();
       if (from > state().index) return [];
       if (init.source === 'voters') {
-        const entries = (await log.read(from, undefined, readBytesMax)).slice(0, limit);
+        const entries = (await log.read(from, undefined, limit === 1 ? 1 : readBytesMax)).slice(0, limit);
         return entries.length === 0 ? undefined : entries;
       }
       try {
@@ -243,16 +261,6 @@ async function openGenesis(init: LedgerInit, { store }: LedgerComponents): Promi
 async function openContacts(store: KeyValueStore): Promise<readonly JoinContact[]> {
   const bytes = await store.get(contactsKey);
   return bytes === undefined ? [] : decode(ledgerContactsSchema, bytes, ledgerContactsBytesMax, 'contacts');
-}
-
-/** Applies what a member had pulled after its snapshot. */
-async function replay(replica: Replica, log: EntryLog): Promise<void> {
-  for (;;) {
-    const { index, chainHash } = replica.state();
-    const entries = await log.read(index + 1, chainHash, readBytesMax);
-    if (entries.length === 0) return;
-    replica.apply(entries);
-  }
 }
 
 function wrongFleet(actual: string, given: string): ParleyError {

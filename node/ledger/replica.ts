@@ -97,7 +97,7 @@ export function createReplica(init: {
   }
 
   function checkpointHash(index: number): string | null | undefined {
-    return snapshots.hashAt(index) ?? (underWay.has(index) ? undefined : null);
+    return snapshots.headAt(index)?.hash ?? (underWay.has(index) ? undefined : null);
   }
 
   const api: Replica = {

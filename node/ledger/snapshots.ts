@@ -1,8 +1,9 @@
-// Owns the ledger's snapshots on disk: the two newest and the newest certified checkpoint, each in parts with a sealed head and written as one synced batch, so
-// that a damaged one is noticed and the older one serves instead.
+// Owns the ledger's snapshots on disk, each in parts with a sealed head and written as one synced batch, so that a damaged one
+// is noticed and an older one serves instead. Those of certified checkpoints are what others are given; the two newest of
+// them stay, beside the newest of all.
 
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { decode, encode, sha256Hex, sha256HexInSteps } from '../../protocols/codec.ts';
+import { decode, encode, sha256HexInSteps } from '../../protocols/codec.ts';
 import { sealOf, snapshotPartBytesMax } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import { ledgerSnapshotHeadBytesMax, ledgerSnapshotHeadSchema } from '../../protocols/ledger-record.ts';
@@ -12,82 +13,106 @@ import { decodeState } from './genesis-core.ts';
 import type { LedgerSnapshot } from './ledger-types.ts';
 import { encodeState } from './state-encoding-core.ts';
 
-const snapshotsKept = 2;
+const checkpointsKept = 2;
+/** Newest ones that are no checkpoints, or not certified yet. */
+const othersKept = 3;
 const prefix = 'snapshot/';
 
 export interface SnapshotStore {
   /** The newest undamaged state; undefined when there is none. */
   load(): Promise<LedgerState | undefined>;
-  /** Stores a snapshot on the disk; older ones leave. A rejected call has changed nothing that load() needs. */
+  /** Stores a snapshot on the disk; old ones leave. A rejected call has changed nothing that load() needs. */
   save(snapshot: LedgerSnapshot): Promise<void>;
-  /** SHA-256 of the state in the kept snapshot of that very index. */
-  hashAt(index: number): string | undefined;
-  /** Entries up to this index are never needed again, even if the newest snapshot turns out damaged. 0 while there are fewer than two. */
+  /** Place and SHA-256 of a kept snapshot. */
+  headAt(index: number): { readonly chainHash: string; readonly hash: string } | undefined;
+  /** The oldest kept one. */
+  oldest(): number;
+  /** The encoded state of a kept snapshot, checked as it is read; undefined when it is damaged or gone. */
+  read(index: number): Promise<Uint8Array | undefined>;
+  /** Entries up to this checkpoint are never needed again, even if the newest snapshot turns out damaged. 0 while there is none. */
   settledIndex(): number;
 }
 
 interface Kept {
   readonly keys: readonly string[];
-  readonly hash: string | undefined;
+  /** Undefined for a damaged one. */
+  readonly head: { readonly chainHash: string; readonly hash: string } | undefined;
 }
 
-/** `certifiedIndex` is that of the newest certified checkpoint: its snapshot stays while it is the newest. */
 export function createSnapshotStore(init: {
   readonly store: KeyValueStore;
   readonly logger: Logger;
-  readonly certifiedIndex: () => number;
+  /** Whether voters have certified that the state at an index has this hash. */
+  readonly isCheckpoint: (index: number, hash: string) => boolean;
 }): SnapshotStore {
-  const { store, logger, certifiedIndex } = init;
-  /** By index, oldest first. */
+  const { store, logger, isCheckpoint } = init;
   const kept = new Map<number, Kept>();
 
+  /** Newest first: one at a time in memory. */
   async function load(): Promise<LedgerState | undefined> {
-    const found = new Map<number, [key: string, value: Uint8Array][]>();
-    for (const pair of await store.range({ gte: prefix, lt: endOf(prefix) })) {
-      const index = Number.parseInt(pair[0].slice(prefix.length), 10);
-      found.set(index, [...(found.get(index) ?? []), pair]);
-    }
     let newest: LedgerState | undefined;
-    for (const [index, pairs] of [...found].sort(([a], [b]) => a - b)) {
-      const read = readOrWarn(index, pairs);
-      kept.set(index, { keys: pairs.map(([key]) => key), hash: read?.hash });
-      if (read !== undefined) newest = read.state;
-      else damaged.add(index);
+    for (let end = endOf(prefix); ; ) {
+      const [last] = await store.range({ gte: prefix, lt: end, limit: 1, reverse: true });
+      if (last === undefined) return newest;
+      const index = Number.parseInt(last[0].slice(prefix.length), 10);
+      end = baseOf(index);
+      const pairs = await pairsOf(index);
+      const found = await readOrWarn(index, pairs);
+      kept.set(index, { keys: pairs.map(([key]) => key), head: found?.head });
+      if (newest === undefined && found !== undefined) newest = stateOf({ ...found.head, index, data: found.data });
     }
-    return newest;
   }
 
-  const damaged = new Set<number>();
+  function pairsOf(index: number): Promise<[key: string, value: Uint8Array][]> {
+    return store.range({ gte: baseOf(index), lt: endOf(baseOf(index)) });
+  }
 
-  function readOrWarn(index: number, pairs: readonly [string, Uint8Array][]): ReadSnapshot | undefined {
+  async function readOrWarn(index: number, pairs: readonly [string, Uint8Array][]) {
     try {
-      return readSnapshot(index, pairs);
+      return await readSnapshot(index, pairs);
     } catch (error) {
       logger.error({ index, error: String(error) }, 'a ledger snapshot is damaged and left out');
       return undefined;
     }
   }
 
+  /** Undamaged ones, newest first. */
+  function sound(): { readonly index: number; readonly isCertified: boolean }[] {
+    const all = [...kept].flatMap(([index, { head }]) =>
+      head === undefined ? [] : [{ index, isCertified: isCheckpoint(index, head.hash) }],
+    );
+    return all.sort((a, b) => b.index - a.index);
+  }
+
+  /** Those that stay once one of this index is there. */
+  function staying(added: number): Set<number> {
+    const others = sound().filter(({ index }) => index !== added);
+    const checkpoints = others.filter(({ isCertified }) => isCertified).slice(0, checkpointsKept);
+    const rest = others.filter(({ isCertified }) => !isCertified).slice(0, othersKept - 1);
+    return new Set([...checkpoints, ...rest].map(({ index }) => index));
+  }
+
   return {
     load,
     async save(snapshot) {
-      const { operations, hash } = await snapshotOperations(snapshot);
+      const { operations, head } = await snapshotOperations(snapshot);
       const keys = operations.map((operation) => operation.key);
-      const sound = [...kept.keys()].filter((index) => !damaged.has(index) && index !== snapshot.index);
-      const staying = new Set(sound.sort((a, b) => b - a).slice(0, snapshotsKept - 1)).add(certifiedIndex());
-      const leaving = [...kept].filter(([index]) => !staying.has(index));
+      const stays = staying(snapshot.index);
+      const leaving = [...kept].filter(([index]) => !stays.has(index));
       const deletes = leaving.flatMap(([, old]) => old.keys.filter((key) => !keys.includes(key)));
       await store.batch([...deletes.map((key) => ({ type: 'del', key }) as const), ...operations], { sync: true });
-      for (const [index] of leaving) {
-        kept.delete(index);
-        damaged.delete(index);
-      }
-      kept.set(snapshot.index, { keys, hash });
+      for (const [index] of leaving) kept.delete(index);
+      kept.set(snapshot.index, { keys, head });
     },
-    hashAt: (index) => kept.get(index)?.hash,
+    oldest: () => Math.min(...kept.keys()),
+    headAt: (index) => kept.get(index)?.head,
+    async read(index) {
+      return kept.has(index) ? (await readOrWarn(index, await pairsOf(index)))?.data : undefined;
+    },
     settledIndex() {
-      const sound = [...kept.keys()].filter((index) => !damaged.has(index)).sort((a, b) => b - a);
-      return sound[snapshotsKept - 1] ?? 0;
+      const all = sound();
+      // Should the newest one turn out damaged, the checkpoint is there, or one before it.
+      return all.slice(1).find(({ isCertified }) => isCertified)?.index ?? 0;
     },
   };
 }
@@ -116,17 +141,17 @@ export function stateOf(snapshot: LedgerSnapshot): LedgerState {
   throw new ParleyError('malformed', `a snapshot of index ${index} holds the state of index ${state.index}`);
 }
 
-async function snapshotOperations({ index, term, chainHash, data }: LedgerSnapshot): Promise<{
-  readonly operations: StoreOperation[];
-  readonly hash: string;
-}> {
-  const base = `${prefix}${String(index).padStart(16, '0')}/`;
+function baseOf(index: number): string {
+  return `${prefix}${String(index).padStart(16, '0')}/`;
+}
+
+async function snapshotOperations({ index, term, chainHash, data }: LedgerSnapshot) {
+  const base = baseOf(index);
   const operations: StoreOperation[] = [];
   for (let offset = 0; offset < data.byteLength; offset += snapshotPartBytesMax) {
     const key = `${base}part-${String(operations.length).padStart(4, '0')}`;
     operations.push({ type: 'put', key, value: data.subarray(offset, offset + snapshotPartBytesMax) });
   }
-  const hash = await sha256HexInSteps(data);
   const head = {
     version: 1,
     index,
@@ -134,29 +159,25 @@ async function snapshotOperations({ index, term, chainHash, data }: LedgerSnapsh
     chainHash,
     bytes: data.byteLength,
     parts: operations.length,
-    hash,
+    hash: await sha256HexInSteps(data),
   } as const;
   operations.push({ type: 'put', key: `${base}head`, value: encode({ ...head, seal: sealOf(head) }) });
-  return { operations, hash };
+  return { operations, head };
 }
 
-interface ReadSnapshot {
-  readonly state: LedgerState;
-  readonly hash: string;
-}
-
-function readSnapshot(index: number, pairs: readonly [string, Uint8Array][]): ReadSnapshot {
+/** @throws ParleyError `damaged` or `malformed`. */
+async function readSnapshot(index: number, pairs: readonly [string, Uint8Array][]) {
   const head = pairs.find(([key]) => key.endsWith('/head'));
   const parts = pairs.filter((pair) => pair !== head).map(([, value]) => value);
   const bytes = head?.[1] ?? new Uint8Array(0);
   const record = decode(ledgerSnapshotHeadSchema, bytes, ledgerSnapshotHeadBytesMax, 'head of a snapshot');
   const data = new Uint8Array(Buffer.concat(parts));
-  const isWhole = record.seal === sealOf(record) && record.parts === parts.length && record.hash === sha256Hex(data);
+  const hash = await sha256HexInSteps(data);
+  const isWhole = record.seal === sealOf(record) && record.parts === parts.length && record.hash === hash;
   if (!isWhole || record.index !== index) {
     throw new ParleyError('damaged', `snapshot ${index} does not have the content that its head says`);
   }
-  const { term, chainHash, hash } = record;
-  return { state: stateOf({ index, term, chainHash, data }), hash };
+  return { head: record, data };
 }
 
 function endOf(keyPrefix: string): string {

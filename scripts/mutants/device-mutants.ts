@@ -5,6 +5,7 @@ import type { Mutant } from './mutant.ts';
 
 const rules = 'test/device/device-core.test.ts';
 const orders = 'test/device/device.test.ts';
+const questions = 'test/device/order-question.test.ts';
 const confirmations = 'test/device/confirmation.test.ts';
 const crashes = 'test/device/crash.test.ts';
 const reports = 'test/journal/reports.test.ts';
@@ -13,22 +14,57 @@ export const deviceMutants: readonly Mutant[] = [
   {
     name: 'no floor: takes an order older than the last one',
     file: 'node/device/device-core.ts',
-    text: "if (slot !== undefined && order.number < slot.number) return 'ignore';",
+    text: "if (age < 0) return 'ignore';",
     replacement: '',
     tests: [rules],
   },
   {
+    name: 'keeps its floor by number alone, whatever the generation',
+    file: 'node/device/device-core.ts',
+    text: 'return order.generation - other.generation || order.number - other.number;',
+    replacement: 'return order.number - other.number;',
+    tests: [rules],
+  },
+  {
+    name: 'acts on orders that no certificate covers',
+    file: 'node/device/device-core.ts',
+    text: ' || order.number > certifiedIndex) return',
+    replacement: ') return',
+    tests: [rules, questions],
+  },
+  {
+    name: 'arms orders without asking voters',
+    file: 'node/device/preparation.ts',
+    text: 'await confirmCurrent(job, record);',
+    replacement: '',
+    tests: [questions],
+  },
+  {
+    name: 'arms an order although a voter knows a newer one',
+    file: 'node/device/order-question.ts',
+    text: 'if (no === undefined || (hasWaited && isConfirmed)) {',
+    replacement: 'if (no !== null || hasWaited) {',
+    tests: [questions],
+  },
+  {
+    name: 'believes answers to other questions about an order',
+    file: 'node/device/order-question.ts',
+    text: 'if (Buffer.compare(answer.nonce, question.nonce) !== 0) {',
+    replacement: 'if (answer.nonce.byteLength === 0) {',
+    tests: [questions],
+  },
+  {
     name: 'takes two orders under one number for the same',
     file: 'node/device/device-core.ts',
-    text: "return orderHash(order) === slot.hash ? 'same' : 'conflict';",
-    replacement: "return 'same';",
+    text: "if (age === 0) return orderHash(order) === slot?.hash ? 'same' : 'conflict';",
+    replacement: "if (age === 0) return 'same';",
     tests: [rules],
   },
   {
     name: 'takes orders for another peer of its name',
     file: 'node/device/device-core.ts',
-    text: "if (order === undefined || order.peer !== self) return 'ignore';",
-    replacement: "if (order === undefined) return 'ignore';",
+    text: 'if (order === undefined || order.peer !== self || order',
+    replacement: 'if (order === undefined || order',
     tests: [rules],
   },
   {

@@ -7,6 +7,9 @@ const members = 'test/ledger/members-core.test.ts';
 const orders = 'test/ledger/orders-core.test.ts';
 const project = 'test/ledger/project-core.test.ts';
 const voters = 'test/ledger/ledger.test.ts';
+const trust = 'test/ledger/trust-core.test.ts';
+const pulling = 'test/ledger/entry-pull.test.ts';
+const away = 'test/ledger/catch-up.test.ts';
 
 export const ledgerMutants: readonly Mutant[] = [
   {
@@ -127,5 +130,89 @@ export const ledgerMutants: readonly Mutant[] = [
     text: 'if (body.incarnation === before.incarnation && body.sequence > before.sequence) return;',
     replacement: 'if (body.incarnation === before.incarnation) return;',
     tests: [orders],
+  },
+  {
+    name: 'members apply pages that no certificate covers',
+    file: 'node/ledger/trust-core.ts',
+    text: '  proveCertificate(trust, certificate, serving);\n  const newest',
+    replacement: '  const newest',
+    tests: [trust, pulling],
+  },
+  {
+    name: 'takes a change of voters under a later certificate',
+    file: 'node/ledger/trust-core.ts',
+    text: 'if (page.endsWithConfiguration === true) {',
+    replacement: 'if (page.endsWithConfiguration === undefined && entries.length === 0) {',
+    tests: [trust],
+  },
+  {
+    name: 'judges a certificate by the first voters for ever',
+    file: 'node/ledger/trust-core.ts',
+    text: 'const set = sets.findLast((each) => each.index < index);',
+    replacement: 'const set = sets.find((each) => each.index < index);',
+    tests: [trust, away],
+  },
+  {
+    name: 'one half of a joint set certifies',
+    file: 'protocols/certificate.ts',
+    text: 'return holds(set.voters) && (set.votersOutgoing.length === 0 || holds(set.votersOutgoing));',
+    replacement: 'return holds(set.voters);',
+    tests: [trust],
+  },
+  {
+    name: 'counts a voter as often as it has signed',
+    file: 'protocols/certificate.ts',
+    text: 'voters.filter(({ raftId }) => raftIds.has(raftId)).length * 2 > voters.length;',
+    replacement: 'voters.filter(({ raftId }) => raftIds.has(raftId)).length * 2 > voters.length - 3;',
+    tests: [trust],
+  },
+  {
+    name: 'takes the state of a checkpoint without looking at its hash',
+    file: 'node/ledger/trust-core.ts',
+    text: 'if (hash !== checkpoint.stateHash) {',
+    replacement: 'if (hash.length !== 64) {',
+    tests: [trust],
+  },
+  {
+    name: 'takes a checkpoint whose entry does not chain to its certificate',
+    file: 'node/ledger/trust-core.ts',
+    text: 'if (certificate.index !== place.index || certificate.chainHash !== place.chainHash) {',
+    replacement: 'if (certificate.index !== place.index) {',
+    tests: [trust],
+  },
+  {
+    name: 'takes a state with other voters than were proven',
+    file: 'node/ledger/trust-core.ts',
+    text: 'const isWhole = hashOf(state.voterSet) === hashOf(voters);',
+    replacement: 'const isWhole = voters !== undefined;',
+    tests: [trust],
+  },
+  {
+    name: 'forgets what is certified when another history comes',
+    file: 'node/ledger/trust-core.ts',
+    text: 'if (certain === undefined || certain === chainHash) return;',
+    replacement: 'if (certain !== chainHash) return;',
+    tests: [trust],
+  },
+  {
+    name: 'keeps uncertified entries without a bound',
+    file: 'node/ledger/trust-core.ts',
+    text: 'if (entries.length > uncertifiedEntriesMax || bytes > uncertifiedBytesMax) {',
+    replacement: 'if (entries.length < 0) {',
+    tests: [trust],
+  },
+  {
+    name: 'replays entries that no certificate covers',
+    file: 'node/ledger/proven.ts',
+    text: 'return entry.index > certificates.certifiedIndex() || (certain',
+    replacement: 'return (certain',
+    tests: [away],
+  },
+  {
+    name: 'lets go of entries that no checkpoint stands for',
+    file: 'node/ledger/snapshots.ts',
+    text: 'return all.slice(1).find(({ isCertified }) => isCertified)?.index ?? 0;',
+    replacement: 'return all.slice(1).find(() => true)?.index ?? 0;',
+    tests: [voters],
   },
 ];

@@ -25,7 +25,10 @@ async function addConfirmer(world: World, number: number, site?: string, onAsked
   serveConfirmations(peer, {
     ...{ mesh, verifySignature, identity: identityOf(number), clock: createFastClock() },
     randomBytes: (count) => new Uint8Array(count),
-    ledger: { state, onApplied: () => () => {}, fetchBlob: async () => new Uint8Array() },
+    ledger: {
+      ...{ state, onApplied: () => () => {}, fetchBlob: async () => new Uint8Array() },
+      ...{ certification: () => ({ certifiedIndex: () => 0 }), onCertified: () => () => {} },
+    },
   });
   mesh.handle('/hello', async () => {});
   return peer;

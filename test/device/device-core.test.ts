@@ -13,30 +13,49 @@ const order: Order = {
   ...{ manifest: 'b'.repeat(64), revision: null, givenAtMs: 0, cancelled: false, outcome: null, reason: null },
 };
 
+const certified = 100;
+
 test('judgeOrder() accepts the first order and higher ones', () => {
-  assert.equal(judgeOrder(undefined, order, self), 'accept');
-  assert.equal(judgeOrder(acceptedSlot(order), { ...order, number: 8 }, self), 'accept');
+  assert.equal(judgeOrder(undefined, order, self, certified), 'accept');
+  assert.equal(judgeOrder(acceptedSlot(order), { ...order, number: 8 }, self, certified), 'accept');
 });
 
 test('judgeOrder() takes nothing below the floor, whatever it says', () => {
   const slot = acceptedSlot(order);
   for (const closure of [order.closure, system('other')]) {
-    assert.equal(judgeOrder(slot, { ...order, number: 6, closure }, self), 'ignore');
+    assert.equal(judgeOrder(slot, { ...order, number: 6, closure }, self, certified), 'ignore');
   }
+});
+
+test('judgeOrder() takes nothing that no certificate covers yet', () => {
+  assert.equal(judgeOrder(undefined, order, self, 6), 'ignore');
+  assert.equal(judgeOrder(undefined, order, self, 7), 'accept');
+});
+
+test('judgeOrder() keeps its floor by generation first', () => {
+  const slot = acceptedSlot({ ...order, generation: 1 });
+  assert.equal(
+    judgeOrder(slot, { ...order, number: 9 }, self, certified),
+    'ignore',
+    'a later number of a lost generation',
+  );
+  assert.equal(judgeOrder(slot, { ...order, closure: system('other') }, self, certified), 'ignore');
+  assert.equal(judgeOrder(slot, { ...order, generation: 2, number: 3 }, self, certified), 'accept');
+  assert.equal(judgeOrder(slot, { ...order, generation: 1 }, self, certified), 'same');
 });
 
 test('judgeOrder() resumes the same order, and stops at another one under its number', () => {
   const slot = acceptedSlot(order);
-  assert.equal(judgeOrder(slot, order, self), 'same');
-  assert.equal(judgeOrder(slot, { ...order, cancelled: true, outcome: 'cancelled' }, self), 'same');
+  assert.equal(judgeOrder(slot, order, self, certified), 'same');
+  assert.equal(judgeOrder(slot, { ...order, cancelled: true, outcome: 'cancelled' }, self, certified), 'same');
   for (const rival of [{ closure: system('other') }, { manifest: 'c'.repeat(64) }, { plan: 'c'.repeat(64) }]) {
-    assert.equal(judgeOrder(slot, { ...order, ...rival }, self), 'conflict', JSON.stringify(rival));
+    assert.equal(judgeOrder(slot, { ...order, ...rival }, self, certified), 'conflict', JSON.stringify(rival));
   }
 });
 
 test('judgeOrder() declines what was cancelled before it came', () => {
   for (const slot of [undefined, acceptedSlot({ ...order, number: 3 })]) {
-    assert.equal(judgeOrder(slot, { ...order, cancelled: true }, self), 'decline');
+    assert.equal(judgeOrder(slot, { ...order, cancelled: true }, self, certified), 'decline');
   }
 });
 
@@ -47,10 +66,10 @@ test('judgeOrder() ignores what has ended or is for another peer', () => {
     { peer: '12D3KooWother' },
   ]) {
     for (const slot of [undefined, acceptedSlot({ ...order, number: 3 })]) {
-      assert.equal(judgeOrder(slot, { ...order, ...change }, self), 'ignore', JSON.stringify(change));
+      assert.equal(judgeOrder(slot, { ...order, ...change }, self, certified), 'ignore', JSON.stringify(change));
     }
   }
-  assert.equal(judgeOrder(undefined, undefined, self), 'ignore');
+  assert.equal(judgeOrder(undefined, undefined, self, certified), 'ignore');
 });
 
 test('planMismatch() names what the plan says otherwise', () => {

@@ -54,6 +54,9 @@ export interface World {
   /** Called before each synced write; may throw. */
   onWrite: () => void;
   state: LedgerState;
+  /** Orders count up to here. */
+  certifiedIndex: number;
+  certify(index: number): void;
   /** Counts down at each trace; the device crashes at zero. */
   crashIn: number;
   /** Traces left so far. */
@@ -84,6 +87,7 @@ export async function makeWorld(t: TestContext): Promise<World> {
   t.after(() => rm(folder, { recursive: true, force: true }));
   const disk = new Map<string, Uint8Array>();
   const listeners = new Set<(state: LedgerState) => void>();
+  const certifiedListeners = new Set<() => void>();
 
   const world: World = {
     network: createMemoryNetwork(),
@@ -103,6 +107,11 @@ export async function makeWorld(t: TestContext): Promise<World> {
     onWrite: () => {},
     onBootDefault: () => ({ exitCode: 0, output: '' }),
     state: emptyState(),
+    certifiedIndex: Number.POSITIVE_INFINITY,
+    certify(index) {
+      world.certifiedIndex = index;
+      for (const listener of [...certifiedListeners]) listener();
+    },
     apply(change) {
       world.state = { ...world.state, ...change, index: world.state.index + 1 };
       for (const listener of [...listeners]) listener(world.state);
@@ -124,7 +133,7 @@ export async function makeWorld(t: TestContext): Promise<World> {
       world.running = world.profile;
       world.booted = world.profile;
     },
-    start: () => startRun(world, disk, listeners, folder),
+    start: () => startRun(world, disk, listeners, certifiedListeners, folder),
   };
   return world;
 }
@@ -133,6 +142,7 @@ async function startRun(
   world: World,
   disk: Map<string, Uint8Array>,
   listeners: Set<(state: LedgerState) => void>,
+  certifiedListeners: Set<() => void>,
   folder: string,
 ): Promise<Run> {
   const crash = Promise.withResolvers<void>();
@@ -179,6 +189,11 @@ async function startRun(
       onApplied(listener: (state: LedgerState) => void) {
         listeners.add(listener);
         return () => listeners.delete(listener);
+      },
+      certification: () => ({ certifiedIndex: () => world.certifiedIndex }),
+      onCertified(listener: () => void) {
+        certifiedListeners.add(listener);
+        return () => certifiedListeners.delete(listener);
       },
       fetchBlob: async (hash: string) => world.plans.get(hash) ?? new Uint8Array(),
     },

@@ -11,12 +11,11 @@ import type { BlobStore, Clock, KeyValueStore, Logger, Mesh, StoreOperation } fr
 import { createLedger, type Ledger, type LedgerInit } from '../../node/ledger/index.ts';
 import { verifySignature } from '../../node/mesh/identity.ts';
 import { createBlobStore, openStore } from '../../node/store/index.ts';
-import { type Certificate, certificateStatement } from '../../protocols/certificate.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { EntryBody, EntryKind } from '../../protocols/ledger-entries.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import type { Role } from '../../protocols/primitives.ts';
-import { configurationData, createLedgerScript, hash, peerIdOf, voterIdentityOf, voterKeyOf } from './ledger-script.ts';
+import { configurationData, createLedgerScript, hash, peerIdOf, voterKeyOf } from './ledger-script.ts';
 import { createMemoryConsensus, type MemoryConsensus } from './memory-consensus.ts';
 import { createMemoryNetwork, type MemoryNetwork } from './memory-mesh.ts';
 
@@ -28,6 +27,7 @@ export interface LedgerPeer {
   readonly store: FaultyStore;
   /** Log lines of warnings and errors. */
   readonly complaints: string[];
+  isRunning(): boolean;
   start(): Promise<void>;
   stop(): Promise<void>;
 }
@@ -53,8 +53,10 @@ export interface LedgerFleet {
   enrol(name: string, roles?: readonly Role[]): Promise<void>;
   /** Some entries that change something. */
   fill(count: number): Promise<void>;
-  /** Has n1's state at a new entry certified, and tells the peers that have applied it. */
-  checkpoint(): Promise<void>;
+  /** Puts voters in force, by raft ids, through a joint configuration. */
+  change(raftIds: readonly number[]): Promise<void>;
+  /** Makes a checkpoint that the started peers keep; returns the index of its state. */
+  checkpoint(): Promise<number>;
 }
 
 export const patient = (): AbortSignal => AbortSignal.timeout(20_000);
@@ -66,7 +68,6 @@ export async function createLedgerFleet(t: TestContext): Promise<LedgerFleet> {
   const consensus = createMemoryConsensus(genesis);
   const folder = await mkdtemp(join(tmpdir(), 'parley-ledger-'));
   const peers: LedgerPeer[] = [];
-  const running = new Set<LedgerPeer>();
   t.after(async () => {
     await Promise.all(peers.map((peer) => peer.stop()));
     await Promise.all(peers.map((peer) => peer.store.close()));
@@ -93,7 +94,9 @@ export async function createLedgerFleet(t: TestContext): Promise<LedgerFleet> {
         logger,
         verifySignature,
       });
+      let isRunning = false;
       const node: LedgerPeer = {
+        isRunning: () => isRunning,
         peer,
         ledger,
         blobs,
@@ -101,13 +104,13 @@ export async function createLedgerFleet(t: TestContext): Promise<LedgerFleet> {
         store,
         complaints,
         async start() {
+          isRunning = true;
           await ledger.start();
-          running.add(node);
           await mesh.start();
           if (source === 'consensus') ledger.useConsensus(await consensus.attach(ledger));
         },
         async stop() {
-          running.delete(node);
+          isRunning = false;
           consensus.detach(ledger);
           await ledger.stop();
           await mesh.stop();
@@ -136,19 +139,8 @@ export async function createLedgerFleet(t: TestContext): Promise<LedgerFleet> {
       const rest = { votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false };
       await consensus.append('configuration', configurationData(state, { voters: voters.sort(), ...rest }));
     },
-    async checkpoint() {
-      const [first] = peers;
-      assert.ok(first);
-      await fleet.propose('checkpoint-begun', {});
-      while (first.ledger.checkpointDue()?.kind !== 'checkpoint-made') await nextTurn();
-      const draft = first.ledger.checkpointDue();
-      assert.ok(draft?.kind === 'checkpoint-made');
-      const index = await fleet.propose(draft.kind, draft.body);
-      const certificate = certificateAt(index, first.ledger.state());
-      for (const { ledger } of running) {
-        if (ledger.appliedIndex() >= index) await ledger.certification().take(certificate);
-      }
-    },
+    change,
+    checkpoint,
     async fill(count) {
       for (let number = 0; number < count; number += 1) {
         filled += 1;
@@ -158,17 +150,25 @@ export async function createLedgerFleet(t: TestContext): Promise<LedgerFleet> {
     },
   };
   return fleet;
-}
 
-/** By all voters in force. */
-function certificateAt(index: number, { fleet, generation, chainHash, voterSet, members }: LedgerState): Certificate {
-  const place = { generation, index, chainHash };
-  const statement = certificateStatement(fleet, place);
-  const signatures = voterSet.voters.map(({ raftId, peer }) => {
-    const signature = voterIdentityOf(members[peer]?.name ?? '').sign(statement);
-    return { raftId, signature };
-  });
-  return { version: 1, ...place, signatures };
+  async function change(raftIds: readonly number[]): Promise<void> {
+    const rest = { learners: [], learnersNext: [], autoLeave: false };
+    const state = (): LedgerState => peers.find(({ peer }) => peer === peerIdOf('n1'))?.ledger.state() ?? genesis.state;
+    const voters = [...raftIds];
+    const joint = { voters, votersOutgoing: state().voters, ...rest };
+    await consensus.append('configuration', configurationData(state(), joint));
+    await consensus.append('configuration', configurationData(state(), { voters, votersOutgoing: [], ...rest }));
+  }
+
+  async function checkpoint(): Promise<number> {
+    const { ledger } = peers.find((peer) => peer.isRunning()) ?? assert.fail('no peer runs');
+    const index = await fleet.propose('checkpoint-begun', {});
+    while (ledger.checkpointDue()?.kind !== 'checkpoint-made') await nextTurn();
+    const draft = ledger.checkpointDue();
+    assert.ok(draft?.kind === 'checkpoint-made' && draft.body.index === index);
+    await fleet.propose(draft.kind, draft.body);
+    return index;
+  }
 }
 
 export function createTestLogger(complaints: string[]): Logger {
@@ -199,4 +199,20 @@ function faulty(store: KeyValueStore): FaultyStore {
 
 export function diskFull(): never {
   throw new ParleyError('disk-full', 'cannot write: no space is left', { retryable: true });
+}
+
+/** A member has what a voter or another member has, and derives the same state from it. */
+export async function caughtUp(member: LedgerPeer, other: LedgerPeer): Promise<void> {
+  const { index } = other.ledger.state();
+  await member.ledger.waitFor((state) => state.index >= index, patient());
+  assert.equal(member.ledger.stateHash(), other.ledger.stateHash());
+}
+
+/** Voters forget what they had so far; returns the index of the checkpoint that stands for it. */
+export async function letGo(fleet: LedgerFleet, voter: LedgerPeer): Promise<number> {
+  const index = await fleet.checkpoint();
+  await fleet.fill(1_005);
+  await voter.ledger.snapshot();
+  assert.equal(fleet.consensus.firstIndex(), index + 1);
+  return index;
 }

@@ -5,19 +5,17 @@ import assert from 'node:assert/strict';
 import { createGenesis, type Genesis } from '../../node/ledger/genesis-core.ts';
 import type { CommittedEntry } from '../../node/ledger/index.ts';
 import { type Applied, applyEntry } from '../../node/ledger/ledger-core.ts';
-import { type Identity, identityFromSeed } from '../../node/mesh/identity.ts';
 import { encodeConfigurationContext } from '../../protocols/certificate.ts';
 import { sha256Hex } from '../../protocols/codec.ts';
 import { type Configuration, encodeConfigurationChange, entryChainHash } from '../../protocols/consensus-record.ts';
 import { type EntryBody, type EntryKind, encodeEntry, type LedgerEntry } from '../../protocols/ledger-entries.ts';
 import type { CommandResult, LedgerState } from '../../protocols/ledger-state.ts';
 import type { Role } from '../../protocols/primitives.ts';
+import { voterIdentityOf } from './voter-keys.ts';
 
 const base58 = '123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz';
 
-/** What a peer votes with. */
-export const voterIdentityOf = (name: string): Identity =>
-  identityFromSeed(Buffer.from(sha256Hex(`${name} votes`), 'hex'));
+/** The public half of a peer's voting key. */
 export const voterKeyOf = (name: string): string => voterIdentityOf(name).peer;
 
 /** A well-formed peer id that nobody has a key for. */

@@ -1,12 +1,14 @@
 // A log that commits at once and delivers strictly: every attached ledger gets each entry once, in order, with the hash
-// chain, and again each time it starts behind. For tests of what stands on consensus, not of consensus.
+// chain, and again each time it starts behind. What is committed is certified at once, with all voters' keys. For tests of what
+// stands on consensus, not of consensus.
 
 import assert from 'node:assert/strict';
 import type { CommittedEntry, Ledger, LedgerConsensus } from '../../node/ledger/index.ts';
 import { entryChainHash } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
+import { signedBy } from './voter-keys.ts';
 
-type StateMachine = Pick<Ledger, 'appliedIndex' | 'apply' | 'durableIndex'>;
+type StateMachine = Pick<Ledger, 'appliedIndex' | 'apply' | 'durableIndex' | 'certification'>;
 
 export interface MemoryConsensus {
   /** Brings a started ledger up to date and delivers to it from now on. */
@@ -15,6 +17,12 @@ export interface MemoryConsensus {
   append(type: 'normal' | 'configuration', data: Uint8Array): Promise<number>;
   readonly entries: readonly CommittedEntry[];
   firstIndex(): number;
+  /** Set to false to hold certificates back. */
+  certifies: boolean;
+  /** Raft ids of those that sign; all voters by default. */
+  signers: readonly number[] | undefined;
+  /** Certifies one entry on all ledgers that have applied it. */
+  certify(index: number): Promise<void>;
 }
 
 export function createMemoryConsensus(genesis: { readonly chainHash: string }): MemoryConsensus {
@@ -36,8 +44,26 @@ export function createMemoryConsensus(genesis: { readonly chainHash: string }): 
     assert.equal(ledger.appliedIndex(), entries.length + 1);
   }
 
+  async function certify(index: number): Promise<void> {
+    const entry = entries[index - 2] ?? assert.fail(`no entry ${index}`);
+    for (const ledger of attached) {
+      const certification = ledger.certification();
+      const set = certification.voterSetBefore(index);
+      if (set === undefined || ledger.appliedIndex() < index) continue;
+      // A voter whose disk is full learns of it later.
+      await certification
+        .take(signedBy(set, certification.fleet(), entry, consensus.signers))
+        .catch((error: ParleyError) => {
+          if (error.code !== 'disk-full') throw error;
+        });
+    }
+  }
+
   const consensus: MemoryConsensus = {
     entries,
+    certifies: true,
+    signers: undefined,
+    certify,
     firstIndex: () => firstIndex,
     append: (type, data) =>
       inTurn(async () => {
@@ -45,12 +71,14 @@ export function createMemoryConsensus(genesis: { readonly chainHash: string }): 
         const chained = { ...entry, chainHash: entryChainHash(entries.at(-1)?.chainHash ?? genesis.chainHash, entry) };
         entries.push(chained);
         for (const ledger of attached) await deliver(ledger);
+        if (consensus.certifies) await certify(entry.index);
         return entry.index;
       }),
     attach: (ledger) =>
       inTurn(async () => {
         await deliver(ledger);
         attached.add(ledger);
+        if (consensus.certifies && entries.length > 0) await certify(entries.length + 1);
         return {
           propose: async (data) => ({ index: await consensus.append('normal', data) }),
           async committedEntries(index, limit) {

@@ -6,10 +6,12 @@ import { test } from 'node:test';
 import { bootstrapLog, type Consensus, createConsensus } from '../../node/consensus/index.ts';
 import { systemClock } from '../../node/host/clock.ts';
 import { readGenesis } from '../../node/ledger/index.ts';
+import { verifySignature } from '../../node/mesh/identity.ts';
 import { MemoryStore } from '../consensus/memory-store.ts';
 import { MemoryWitness } from '../consensus/memory-witness.ts';
 import { createLedgerFleet, createTestLogger, type LedgerPeer, patient } from '../helpers/ledger-peers.ts';
 import { peerIdOf } from '../helpers/ledger-script.ts';
+import { voterIdentityOf } from '../helpers/voter-keys.ts';
 
 test('createLedger() is the state machine of consensus, over restarts, and a member follows', async (t) => {
   const fleet = await createLedgerFleet(t);
@@ -46,6 +48,7 @@ test('createLedger() is the state machine of consensus, over restarts, and a mem
       randomBytes: (count) => randomBytes(count),
       members,
       stateMachine: ledger,
+      certifying: { ledger: ledger.certification, sign: voterIdentityOf('n1').sign, verifySignature },
     });
     const leads = Promise.withResolvers<void>();
     started.onRoleChange(({ role }) => role === 'leader' && leads.resolve());

@@ -72,7 +72,7 @@ export const sampleRequests: Readonly<Record<string, readonly object[]>> = {
     },
   ],
   '/parley/journal/1': [{ version: 1, incarnation: 1, from: 1 }],
-  '/parley/ledger/1': [{ version: 1, fleet: hash, from: 2, previous: hash }],
+  '/parley/ledger/1': [{ version: 1, from: 2, previous: new Uint8Array(32) }],
   '/parley/liveness/1': [{ sequence: 1, nextWithinMs: 1_000 }],
   '/parley/logs/1': [
     { version: 1, task: 't1', from: 0, follow: false },
