@@ -6,6 +6,7 @@ import { execFile } from 'node:child_process';
 import { cp, mkdtemp, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { certificateMutants } from './mutants/certificate-mutants.ts';
 import { consensusMutants } from './mutants/consensus-mutants.ts';
 import { deviceMutants } from './mutants/device-mutants.ts';
 import { ledgerMutants } from './mutants/ledger-mutants.ts';
@@ -15,7 +16,12 @@ import { infect, type Mutant, mutated } from './mutants/mutant.ts';
 const timeoutMs = 120_000;
 const folders = ['protocols', 'node', 'chatops', 'scripts', 'test'];
 
-export const allMutants: readonly Mutant[] = [...consensusMutants, ...deviceMutants, ...ledgerMutants];
+export const allMutants: readonly Mutant[] = [
+  ...consensusMutants,
+  ...certificateMutants,
+  ...deviceMutants,
+  ...ledgerMutants,
+];
 
 /** How a test file ends: no test failed; at least one did or it hung; or it did not get as far as a test. */
 type Ending = 'passes' | 'fails' | 'breaks';

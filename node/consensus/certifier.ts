@@ -9,7 +9,7 @@ import {
   type CertificateShare,
   certificatePlacesMax,
 } from '../../protocols/certificate-exchange.ts';
-import { ParleyError } from '../../protocols/errors.ts';
+import { type ErrorRecord, ParleyError } from '../../protocols/errors.ts';
 import type { Clock, Logger, Mesh, MessageStream } from '../interfaces.ts';
 import { Collector, type Wanted } from './certifier-core.ts';
 import { CertifierLinks } from './certifier-links.ts';
@@ -80,6 +80,11 @@ export class Certifier {
   /** Certificates and signatures of others that were no good, since the start. */
   get dropped(): number {
     return this.#complaints.count;
+  }
+
+  /** What this voter refused to sign and people must look into, since the start. */
+  get alarm(): ErrorRecord | undefined {
+    return this.#complaints.alarm;
   }
 
   serve(stream: MessageStream): Promise<void> {

@@ -1,6 +1,7 @@
 // Owns what the certifier says in the log about others, and how often: each refusal once, each sender of what is no good
 // once a minute, so that nobody can fill the log.
 
+import type { ErrorRecord } from '../../protocols/errors.ts';
 import type { Clock, Logger } from '../interfaces.ts';
 
 /** Places and senders that are remembered. */
@@ -13,6 +14,7 @@ export class Complaints {
   readonly #places = new Map<number, number>();
   readonly #senders = new Map<string, number>();
   #count = 0;
+  #alarm: ErrorRecord | undefined;
 
   constructor({ logger, clock }: { readonly logger: Logger; readonly clock: Pick<Clock, 'monotonicMs'> }) {
     this.#logger = logger;
@@ -24,11 +26,25 @@ export class Complaints {
     return this.#count;
   }
 
+  /** The last refusal that people must look into. */
+  get alarm(): ErrorRecord | undefined {
+    return this.#alarm;
+  }
+
   /** This voter does not sign for an entry. */
   refused(index: number, { reason, isAlarm }: { readonly reason: string; readonly isAlarm: boolean }): void {
     if (!remember(this.#places, index, 0)) return;
-    if (isAlarm) this.#logger.error({ index, reason }, 'this voter does not certify an entry');
-    else this.#logger.debug({ index, reason }, 'this voter does not certify an entry');
+    if (!isAlarm) {
+      this.#logger.info({ index, reason }, 'this voter does not certify an entry');
+      return;
+    }
+    this.#logger.error({ index, reason }, 'this voter does not certify an entry: its ledger differs');
+    this.#alarm = {
+      code: 'ledgers-differ',
+      message: `this voter does not certify entry ${index}: ${reason}`,
+      hint: 'Compare the voters: the one that is alone with its state has a fault. Replace it with `voters replace`.',
+      retryable: false,
+    };
   }
 
   /** A peer sent what is no good. */

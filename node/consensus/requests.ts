@@ -50,7 +50,7 @@ export function running(parts: Parts): Running {
 export function statusOf({ engine, store, stateMachine, certifier }: Running): ConsensusStatus {
   const { raftId, term, role, leader, commit, members, progress } = engine.raw.status();
   const { voters, votersOutgoing, learners } = configurationOf(members);
-  const failure = engine.failure();
+  const failure = engine.failure() ?? certifier?.alarm;
   const others = progress.filter(([id]) => id !== raftId);
   return {
     raftId,

@@ -61,7 +61,10 @@ export interface ConsensusStatus {
   readonly progress?: readonly FollowerStatus[];
   /** Others' signatures and certificates that were no good and were dropped, since the start. */
   readonly droppedCertificates: number;
-  /** What keeps this voter from working, such as a full disk; it neither leads nor stands for election meanwhile. */
+  /**
+   * What keeps this voter from working, such as a full disk: it neither leads nor stands for election meanwhile. Or what it
+   * would not certify since its state is another one: it goes on, since nobody can tell here who is wrong.
+   */
   readonly failure?: ErrorRecord;
 }
 

@@ -106,8 +106,8 @@ export const ledgerMutants: readonly Mutant[] = [
   {
     name: 'raft ids are used again',
     file: 'node/ledger/members-core.ts',
-    text: 'nextRaftId: state.nextRaftId + (votes ? 1 : 0),',
-    replacement: 'nextRaftId: state.nextRaftId,',
+    text: 'nextRaftId: nextRaftId + (isNewVoter ? 1 : 0)',
+    replacement: 'nextRaftId',
     tests: [members],
   },
   {
@@ -157,7 +157,7 @@ export const ledgerMutants: readonly Mutant[] = [
     file: 'protocols/certificate.ts',
     text: 'return holds(set.voters) && (set.votersOutgoing.length === 0 || holds(set.votersOutgoing));',
     replacement: 'return holds(set.voters);',
-    tests: [trust],
+    tests: [trust, 'test/consensus/certifier-core.test.ts'],
   },
   {
     name: 'counts a voter as often as it has signed',

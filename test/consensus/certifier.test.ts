@@ -105,7 +105,11 @@ test('what a majority refuses is never certified at its own place, and what foll
     const good = await fleet.propose(leader, 'mark good');
     await certifiedAt(fleet.voters, good);
     await aWhile();
-    for (const voter of fleet.voters) assert.equal(listOf(voter).certificateAt(bad), undefined);
+    for (const voter of fleet.voters) {
+      assert.equal(listOf(voter).certificateAt(bad), undefined);
+      const { failure } = voter.consensus.status();
+      assert.equal(failure?.code, voter === leader ? undefined : 'ledgers-differ', failure?.message);
+    }
   }));
 
 test('a leader that refuses asks nobody, and the others do not need it to refuse', () =>
@@ -209,16 +213,32 @@ test('forged, foreign, oversized and mangled messages are dropped, counted and h
     const head = { version: 1, fleet: certifiedFleet };
     const stranger = fleet.network.mesh('stranger');
     const place = { generation: 0, index: open, chainHash: leader.machine.hashes.get(open) ?? '' };
+    const signatureBy = (raftId: number, key: number, what = place) => ({
+      raftId,
+      signature: voterKey(key).sign(certificateStatement(certifiedFleet, what)),
+    });
     const forged = (raftId: number, key: number) => ({
       ...{ version: 1, ...place },
-      signatures: [{ raftId, signature: voterKey(key).sign(certificateStatement(certifiedFleet, place)) }],
+      signatures: [signatureBy(raftId, key)],
     });
+    const other = { ...place, chainHash: hashOf('other') };
     const messages: Uint8Array[] = [
       encode({ ...head, kind: 'take', certificates: [forged(9, 9)] }),
       encode({ ...head, kind: 'take', certificates: [forged(1, 9)] }),
       encode({ ...head, kind: 'take', certificates: [forged(1, 1)] }),
       encode({ ...head, kind: 'take', certificates: [{ ...good, index: open }] }),
-      encode({ ...head, kind: 'take', certificates: [{ ...forged(1, 1), chainHash: hashOf('other') }] }),
+      encode({
+        ...{ ...head, kind: 'take' },
+        certificates: [{ ...forged(1, 1), signatures: [signatureBy(1, 1), signatureBy(1, 1)] }],
+      }),
+      encode({
+        ...{ ...head, kind: 'take' },
+        certificates: [{ ...forged(1, 9), signatures: [1, 2, 3].map((id) => signatureBy(id, 9)) }],
+      }),
+      encode({
+        ...{ ...head, kind: 'take' },
+        certificates: [{ version: 1, ...other, signatures: [1, 2, 3].map((id) => signatureBy(id, id, other)) }],
+      }),
       encode({ ...head, fleet: hashOf('other'), kind: 'give', indexes: [], after: 0 }),
       new Uint8Array(certificateMessageBytesMax + 1),
       new Uint8Array([1, 2, 3]),
@@ -230,7 +250,7 @@ test('forged, foreign, oversized and mangled messages are dropped, counted and h
       await stream.send(message);
       await assert.rejects(stream.receive({ signal: AbortSignal.timeout(5_000) }), { code: 'stream-closed' });
     }
-    assert.equal(leader.consensus.status().droppedCertificates, 5);
+    assert.equal(leader.consensus.status().droppedCertificates, 7);
     assert.equal(listOf(leader).certificateAt(open), undefined);
     for (const voter of fleet.voters) listOf(voter).undecided.clear();
     await certifiedAt(fleet.voters, open);

@@ -48,6 +48,7 @@ export interface LedgerScript {
   refuse<K extends EntryKind>(code: string, kind: K, body: EntryBody<K>, options?: ApplyOptions): string;
   applyData(data: Uint8Array): Applied;
   configure(configuration: Partial<Configuration>): void;
+  applyConfiguration(data: Uint8Array): Applied;
   /** Invites a peer and lets it join. */
   join(name: string, roles?: readonly Role[], site?: string): void;
 }
@@ -108,6 +109,7 @@ export function createLedgerScript(
       return result.error?.message ?? '';
     },
     applyData: (data) => place('normal', data),
+    applyConfiguration: (data) => place('configuration', data),
     configure(configuration) {
       const whole = {
         voters: [],

@@ -1,0 +1,112 @@
+// Owns the ways to break certificates, checkpoints and changes of voters that their tests must notice: what is signed too
+// early or unseen, signatures that do not count right, and what goes on before it is certified.
+
+import type { Mutant } from './mutant.ts';
+
+const voters = 'test/consensus/certifier.test.ts';
+const collecting = 'test/consensus/certifier-core.test.ts';
+const verdicts = 'test/ledger/certify-core.test.ts';
+const changes = 'test/control/voters-core.test.ts';
+const ledger = 'test/ledger/ledger.test.ts';
+
+export const certificateMutants: readonly Mutant[] = [
+  {
+    name: 'signs for a certificate before the entry is applied',
+    file: 'node/consensus/certifier.ts',
+    text: "    if (index > appliedIndex()) return 'later';\n",
+    replacement: '',
+    tests: [voters],
+  },
+  {
+    name: 'signs for a certificate whatever its ledger says of the entry',
+    file: 'node/consensus/certifier.ts',
+    text: "if (verdict !== 'sign') return verdict === 'wait' ? 'later' : undefined;",
+    replacement: '',
+    tests: [voters],
+  },
+  {
+    name: 'signs for a certificate of another chain',
+    file: 'node/consensus/certifier.ts',
+    text: 'if (entry.chainHash !== place.chainHash || ',
+    replacement: 'if (',
+    tests: [voters],
+  },
+  {
+    name: 'believes a certificate of another chain',
+    file: 'node/consensus/certifier.ts',
+    text: 'if (own !== chainHash) throw otherEntry(index, chainHash, own);',
+    replacement: '',
+    tests: [voters],
+  },
+  {
+    name: 'signs for a certificate of an order that is not approved',
+    file: 'node/ledger/certify-core.ts',
+    text: 'if (order?.number === index) return sign;',
+    replacement: 'if (order?.number !== 0) return sign;',
+    tests: [verdicts],
+  },
+  {
+    name: "counts a stranger's signature in a certificate",
+    file: 'node/consensus/certifier-core.ts',
+    text: 'if (key === undefined || !this.#verify(key, statement, signature)) return',
+    replacement: 'if (key !== undefined && !this.#verify(key, statement, signature)) return',
+    tests: [collecting],
+  },
+  {
+    name: 'counts forged signatures in a certificate',
+    file: 'protocols/certificate.ts',
+    text: 'if (verify(key, statement, signature)) signers.add(raftId);',
+    replacement: 'signers.add(raftId);',
+    tests: [voters],
+  },
+  {
+    name: 'counts a signer twice in a certificate',
+    file: 'protocols/certificate.ts',
+    text: 'signers.has(raftId)) continue;\n    if (verify(key, statement, signature)) signers.add(raftId);',
+    replacement:
+      'false) continue;\n    if (verify(key, statement, signature)) signers.add(set.voters[signers.size]?.raftId ?? raftId);',
+    tests: [voters],
+  },
+  {
+    name: 'certifies a checkpoint without comparing it with its own state',
+    file: 'node/ledger/certify-core.ts',
+    text: 'if (own === body.stateHash) return sign;',
+    replacement: 'if (own !== body.index.toString()) return sign;',
+    tests: [verdicts],
+  },
+  {
+    name: 'certifies a checkpoint that later entries of its batch changed',
+    file: 'node/ledger/replica.ts',
+    text: '    beginBatch();\n    bytesSince = 0;',
+    replacement: '    bytesSince = 0;',
+    tests: [ledger],
+  },
+  {
+    name: 'certifies a configuration that says other than what is in force',
+    file: 'node/ledger/certify-core.ts',
+    text: 'if (isSame && isStated(entry, configuration)) return sign;',
+    replacement: 'if (isSame || isStated(entry, configuration)) return sign;',
+    tests: [verdicts],
+  },
+  {
+    name: 'certificates by keys that were allotted to nobody',
+    file: 'node/ledger/voters-core.ts',
+    text: 'if (context !== undefined && !namesVoters(state, context)) return state;',
+    replacement: '',
+    tests: [verdicts],
+  },
+  {
+    name: 'leaves a joint configuration before its certificate',
+    file: 'node/control/voters-core.ts',
+    text: 'if (!facts.isCertified) return undefined;',
+    replacement: '',
+    tests: [changes],
+  },
+  {
+    name: 'takes a replaced vote before its successor can cast it',
+    file: 'node/control/voters-core.ts',
+    text: 'if (successor !== undefined && casts(successor.raftId)) return true;',
+    replacement: 'if (successor !== undefined) return true;',
+    tests: [changes],
+  },
+];
