@@ -17,12 +17,16 @@ export interface Summary {
   readonly counts: ReturnType<typeof noCounts>;
 }
 
+export interface SimulationOptions {
+  readonly onResult?: (result: RunResult) => void;
+  readonly onEvent?: (line: string) => void;
+  /** Ends with the first seed that violates anything. */
+  readonly stopsEarly?: boolean;
+}
+
 /** Runs seeds one after the other. */
-export async function simulateSeeds(
-  seeds: Iterable<number>,
-  options: { readonly onResult?: (result: RunResult) => void; readonly onEvent?: (line: string) => void } = {},
-): Promise<Summary> {
-  const { onResult, ...runOptions } = options;
+export async function simulateSeeds(seeds: Iterable<number>, options: SimulationOptions = {}): Promise<Summary> {
+  const { onResult, stopsEarly = false, ...runOptions } = options;
   const started = performance.now();
   const counts = noCounts();
   const sums = { seeds: 0, acknowledgedCommands: 0, simulatedMs: 0, entries: 0, events: 0 };
@@ -35,6 +39,7 @@ export async function simulateSeeds(
     addCounts(counts, result.counts);
     if (result.violations.length > 0) violations.push({ seed, violations: result.violations });
     onResult?.(result);
+    if (stopsEarly && violations.length > 0) break;
   }
   const { simulatedMs, ...rest } = sums;
   const seedsPerSecond = (1_000 * sums.seeds) / (performance.now() - started);

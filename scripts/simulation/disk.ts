@@ -29,11 +29,16 @@ interface Write {
 
 type Undo = readonly (readonly [key: string, value: Uint8Array | undefined])[];
 
+/** Batches that damage can take: what LevelDB loses behind one flipped bit of its log. */
+const recentMax = 8;
+
 export class SimulatedDatabase {
   readonly #world: DiskWorld;
   readonly #records: Map<string, Uint8Array>;
   /** How to take back each write since the last synced one. */
   #unsynced: Undo[] = [];
+  /** How to take back the last writes, synced or not. */
+  #recent: Undo[] = [];
   #flying: Write[] = [];
   #busyUntilMs = 0;
 
@@ -47,6 +52,11 @@ export class SimulatedDatabase {
     return this.#records;
   }
 
+  /** The one record of a file. */
+  get record(): Uint8Array | undefined {
+    return this.#records.get('record');
+  }
+
   /** Whether the record of this key is what a crash would leave. */
   isSynced(key: string): boolean {
     return !this.#unsynced.some((undo) => undo.some(([changed]) => changed === key));
@@ -57,11 +67,35 @@ export class SimulatedDatabase {
     const { chance } = this.#world;
     for (const write of this.#flying.splice(0, chance.below(this.#flying.length + 1))) this.#apply(write);
     this.#flying = [];
-    const kept = chance.below(this.#unsynced.length + 1);
-    for (const undo of this.#unsynced.splice(kept).reverse()) {
-      for (const [key, value] of undo) put(this.#records, key, value);
-    }
+    const lost = this.#unsynced.splice(chance.below(this.#unsynced.length + 1)).reverse();
+    for (const undo of lost) for (const [key, value] of undo) put(this.#records, key, value);
+    this.#recent.splice(this.#recent.length - lost.length);
     this.#unsynced = [];
+  }
+
+  /** Synced writes at the end are gone, and nothing says so. */
+  loseTail(chance: Chance): void {
+    const lost = this.#recent.splice(chance.below(this.#recent.length + 1)).reverse();
+    for (const undo of lost) for (const [key, value] of undo) put(this.#records, key, value);
+  }
+
+  /** One bit of a record with this prefix is another than was written. @returns false where there is none. */
+  flipBit(chance: Chance, prefix: string): boolean {
+    const keys = [...this.#records.keys()].filter((key) => key.startsWith(prefix)).sort();
+    if (keys.length === 0) return false;
+    const key = chance.pick(keys);
+    const value = new Uint8Array(this.#records.get(key) ?? []);
+    const at = chance.below(value.byteLength);
+    value[at] = (value[at] ?? 0) ^ (1 << chance.below(8));
+    this.#records.set(key, value);
+    return true;
+  }
+
+  /** The whole database as it was: a backup is put back. */
+  restore(records: ReadonlyMap<string, Uint8Array>): void {
+    this.#records.clear();
+    for (const [key, value] of records) this.#records.set(key, value);
+    this.#recent = [];
   }
 
   /** The database as one life of its peer sees it. */
@@ -110,6 +144,7 @@ export class SimulatedDatabase {
     for (const operation of operations) {
       put(this.#records, operation.key, operation.type === 'put' ? operation.value : undefined);
     }
+    this.#recent = [...this.#recent, undo].slice(-recentMax);
     if (sync) this.#unsynced = [];
     else this.#unsynced.push(undo);
   }
@@ -154,5 +189,5 @@ function put(records: Map<string, Uint8Array>, key: string, value: Uint8Array | 
 }
 
 function copied(operation: StoreOperation): StoreOperation {
-  return operation.type === 'put' ? { ...operation, value: operation.value.slice() } : operation;
+  return operation.type === 'put' ? { ...operation, value: new Uint8Array(operation.value) } : operation;
 }

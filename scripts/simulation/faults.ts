@@ -1,6 +1,9 @@
 // Owns what goes wrong in a simulated fleet, and when: crashes anywhere and at chosen writes, power cuts, pauses, cuts in one
 // or both directions, lost messages, slow links; and what a fleet does to itself, such as compaction and handovers.
 
+import { decode, type Schema } from '../../protocols/codec.ts';
+import { tailRecordSchema, witnessRecordSchema } from '../../protocols/consensus-record.ts';
+import { messageBytesMax } from '../../protocols/limits.ts';
 import type { Chance } from './chance.ts';
 import type { Fleet, Peer } from './fleet.ts';
 
@@ -18,6 +21,9 @@ const faults: readonly (readonly [weight: number, fault: Fault])[] = [
   [14, compactOne],
   [6, transferLeadership],
   [2, restartAll],
+  [8, damageLog],
+  [5, damageLedger],
+  [12, restoreBackup],
 ];
 const totalWeight = faults.reduce((sum, [weight]) => sum + weight, 0);
 
@@ -27,8 +33,10 @@ export function startFaults(fleet: Fleet): () => void {
   let isOver = false;
   fleet.restartMs = () => (chance.happens(0.6) ? chance.between(5, 200) : chance.between(200, 4_000));
   fleet.network.lossRate = chance.happens(0.5) ? 0 : chance.between(0, 0.01);
+  const voters = [...fleet.peers.values()].filter(({ hardware }) => hardware.raftId > 0);
+  if (voters.length > 1 && chance.happens(0.3)) fleet.liar = chance.pick(voters).hardware.identity.peer;
   // Some runs are rough, some give the fleet time to work.
-  const periodMs = chance.between(150, 1_500);
+  const periodMs = chance.between(200, 3_000);
   const strike = (): void => {
     if (isOver) return;
     pickFault(chance)(fleet, chance);
@@ -39,11 +47,12 @@ export function startFaults(fleet: Fleet): () => void {
     isOver = true;
     fleet.crashPoint = () => undefined;
     fleet.restartMs = () => 50;
+    fleet.liar = undefined;
     fleet.network.lossRate = 0;
     fleet.network.slownessMs = 0;
     fleet.network.heal();
     for (const { life } of fleet.peers.values()) life?.resume();
-    for (const name of fleet.peers.keys()) fleet.boot(name);
+    for (const [name, { isQuarantined }] of fleet.peers) if (!isQuarantined) fleet.boot(name);
   };
 }
 
@@ -162,6 +171,77 @@ function transferLeadership(fleet: Fleet, chance: Chance): void {
       () => undefined,
     );
   });
+}
+
+/** A voter's log lost what was synced, or has a flipped bit. Once a run, and only where others hold all of it. */
+function damageLog(fleet: Fleet, chance: Chance): void {
+  const peers = [...fleet.peers.values()];
+  const voters = peers.filter(({ hardware }) => hardware.raftId > 0);
+  if (voters.length < 3 || peers.some(({ damage, isQuarantined }) => damage !== 'none' || isQuarantined)) return;
+  if (fleet.counts.lostTails + fleet.counts.quarantines > 0) return;
+  const peer = chance.pick(voters);
+  const { consensus, witness } = peer.hardware.databases;
+  fleet.crash(peer.hardware.name, true);
+  if (chance.happens(0.5)) {
+    consensus.loseTail(chance);
+    if (batchIn(tailRecordSchema, consensus.records.get('tail')) >= batchIn(witnessRecordSchema, witness.record))
+      return;
+    peer.damage = 'lost acknowledged writes';
+    fleet.count('lostTails');
+  } else if (consensus.flipBit(chance, chance.pick(['entry/', 'tail', 'snapshot']))) {
+    peer.damage = 'some';
+    fleet.count('flippedBits');
+  }
+}
+
+/** The number of the last batch, by a record that says it; before the first where there is none. */
+function batchIn(schema: Schema<{ batch: number }>, bytes: Uint8Array | undefined): number {
+  return bytes === undefined ? -1 : decode(schema, bytes, messageBytesMax).batch;
+}
+
+/** What a peer keeps of the ledger has a flipped bit; it gets the rest anew. */
+function damageLedger(fleet: Fleet, chance: Chance): void {
+  const peer = chance.pick([...fleet.peers.values()]);
+  if (peer.hardware.raftId > 0) return;
+  fleet.crash(peer.hardware.name, true);
+  const isDone = peer.hardware.databases.ledger.flipBit(chance, chance.pick(['entry/', 'snapshot/']));
+  if (isDone) fleet.count('flippedBits');
+}
+
+/** How often, and how many times, a fault looks whether its moment has come. */
+const lookMs = 100;
+const looksMax = 80;
+
+/**
+ * A member's ledger is put back to a moment at which an order was open, once its device has taken a later one, and for a
+ * while nobody can tell it more. The device's floor is not put back.
+ */
+function restoreBackup(fleet: Fleet, chance: Chance): void {
+  const peer = chance.pick([...fleet.peers.values()].filter(({ hardware }) => hardware.raftId === 0));
+  const { hardware } = peer;
+  const { name, databases } = hardware;
+  let backup: { readonly order: number; readonly records: ReadonlyMap<string, Uint8Array> } | undefined;
+  let looks = 0;
+  const look = (): void => {
+    looks += 1;
+    const order = peer.running?.ledger.state().orders[name];
+    if (backup === undefined && order?.outcome === null && fleet.slotOf(hardware)?.number === order.number)
+      backup = { order: order.number, records: new Map(databases.ledger.records) };
+    const isOld = backup !== undefined && (fleet.slotOf(hardware)?.number ?? 0) > backup.order;
+    if (backup !== undefined && isOld) putBack(backup.records);
+    else if (looks < looksMax) fleet.time.schedule(lookMs, undefined, `looks at ${name}`, look);
+  };
+  const putBack = (records: ReadonlyMap<string, Uint8Array>): void => {
+    fleet.count('restoredBackups');
+    fleet.crash(name, false);
+    databases.ledger.restore(records);
+    for (const other of fleet.peers.values()) {
+      fleet.network.cut(hardware.identity.peer, other.hardware.identity.peer);
+      fleet.network.cut(other.hardware.identity.peer, hardware.identity.peer);
+    }
+    healSoon(fleet, chance);
+  };
+  look();
 }
 
 /** The power of a whole site, or of everything. */

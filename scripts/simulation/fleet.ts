@@ -4,21 +4,25 @@
 import type { Consensus, StateMachine } from '../../node/consensus/index.ts';
 import type { Logger } from '../../node/interfaces.ts';
 import type { Ledger } from '../../node/ledger/index.ts';
-import { identityFromSeed } from '../../node/mesh/index.ts';
+import { type Identity, identityFromSeed } from '../../node/mesh/index.ts';
 import { decode, sha256Hex } from '../../protocols/codec.ts';
 import { consensusFrameSchema, consensusProtocol } from '../../protocols/consensus-message.ts';
+import { tailRecordSchema } from '../../protocols/consensus-record.ts';
 import { type SlotRecord, slotRecordBytesMax, slotRecordSchema } from '../../protocols/device-record.ts';
 import { entryPullProtocol } from '../../protocols/entry-pull.ts';
+import { ParleyError } from '../../protocols/errors.ts';
 import type { JoinContact } from '../../protocols/join.ts';
 import { messageBytesMax } from '../../protocols/limits.ts';
 import type { Role } from '../../protocols/primitives.ts';
 import { type Chance, createChance } from './chance.ts';
 import { type Counts, noCounts } from './counts.ts';
 import { type CrashPoint, type DiskWorld, SimulatedBlobs, SimulatedDatabase } from './disk.ts';
+import { forgePage } from './forgery.ts';
 import { Judge } from './judge.ts';
 import { newMachine, reboot } from './machine.ts';
 import { SimulatedNetwork } from './network.ts';
 import { type Hardware, type PeerWitness, type Running, runPeer } from './peer.ts';
+import { quickly } from './signatures.ts';
 import { Life, VirtualTime } from './time.ts';
 
 const slotKey = 'device/slot/system';
@@ -34,17 +38,21 @@ export interface PeerPlan {
 }
 
 export interface Peer {
-  readonly hardware: Hardware;
+  hardware: Hardware;
   readonly rate: number;
   readonly offsetMs: number;
   life: Life | undefined;
   /** Undefined while its process is not there or not ready. */
   running: Running | undefined;
+  /** Something was done to its disks that no crash does. */
+  damage: 'none' | 'some' | 'lost acknowledged writes';
+  /** Its log is no good, and it waits to be made a new voter. */
+  isQuarantined: boolean;
 }
 
 /** The key of a peer of this name; the same in every run. */
 export function identityOf(name: string) {
-  return identityFromSeed(Buffer.from(sha256Hex(name), 'hex'));
+  return quickly(identityFromSeed(Buffer.from(sha256Hex(name), 'hex')));
 }
 
 /** What a peer tells about itself when it joins; only voters have a key to vote with. */
@@ -64,20 +72,27 @@ export class Fleet {
   crashPoint: (life: Life) => CrashPoint | undefined = () => undefined;
   /** How long a process that has crashed stays away. */
   restartMs: () => number = () => 100;
+  /** A voter that forges what it tells members. */
+  liar: string | undefined;
   /** The most that a clock may run too fast or too slow. */
   driftMax = 0;
   readonly #genesis: Uint8Array;
   readonly #chance: Chance;
+  readonly #lies: Chance;
   readonly #logger: Logger;
 
   constructor(seed: number, genesis: Uint8Array) {
     this.#genesis = genesis;
     this.#chance = createChance(seed);
+    this.#lies = this.#chance.fork('lies');
     this.#logger = loggerInto(this.time);
     this.network = new SimulatedNetwork({
       time: this.time,
       chance: this.#chance.fork('network'),
-      onSend: (_from, _to, protocol, bytes) => this.#watch(protocol, bytes),
+      onSend: (from, protocol, bytes) => {
+        this.#watch(protocol, bytes);
+        return from === this.liar && protocol === entryPullProtocol ? this.#forged(bytes) : bytes;
+      },
       count: (what) => this.count(what),
     });
   }
@@ -121,15 +136,8 @@ export class Fleet {
     };
     const database = (which: keyof Hardware['databases']) => new SimulatedDatabase(world, records?.[which]);
     const hardware: Hardware = {
-      ...{
-        name,
-        roles,
-        raftId,
-        contacts,
-        identity: identityOf(name),
-        voterKey: identityOf(`vote of ${name}`),
-        machine: newMachine(),
-      },
+      ...{ name, roles, raftId, contacts, machine: newMachine() },
+      ...{ identity: identityOf(name), voterKey: identityOf(`vote of ${name}`) },
       blobs: new SimulatedBlobs(world, blobs),
       databases: {
         ...{ ledger: database('ledger'), consensus: database('consensus') },
@@ -138,7 +146,21 @@ export class Fleet {
     };
     const rate = 1 + chance.between(-this.driftMax, this.driftMax);
     const offsetMs = chance.between(-1, 1) * this.driftMax * 3_600_000;
-    this.peers.set(name, { hardware, rate, offsetMs, life: undefined, running: undefined });
+    this.peers.set(name, {
+      hardware,
+      rate,
+      offsetMs,
+      life: undefined,
+      running: undefined,
+      damage: 'none',
+      isQuarantined: false,
+    });
+  }
+
+  /** The order that a device has taken last, as its disk says. */
+  slotOf({ databases }: Hardware): SlotRecord | undefined {
+    const bytes = databases.journal.records.get(slotKey);
+    return bytes === undefined ? undefined : decode(slotRecordSchema, bytes, slotRecordBytesMax, slotKey);
   }
 
   /** Starts a peer's process. */
@@ -156,13 +178,37 @@ export class Fleet {
     this.time.schedule(0, life, 'starts', () => {
       runPeer(peer.hardware, life, world).then(
         (running) => {
-          if (life.isAlive) peer.running = running;
+          if (life.isAlive) this.#started(peer, running);
         },
         (error: unknown) => {
-          if (life.isAlive) this.judge.accuse(`${name} cannot start: ${String(error)}`);
+          if (life.isAlive) this.#couldNotStart(peer, error);
         },
       );
     });
+  }
+
+  #started(peer: Peer, running: Running): void {
+    peer.running = running;
+    if (peer.damage !== 'lost acknowledged writes') return;
+    this.judge.accuse(`${peer.hardware.name} goes on with a log that lost what it had acknowledged`);
+  }
+
+  /** A damaged log is noticed and keeps its voter away; nothing else may. */
+  #couldNotStart(peer: Peer, error: unknown): void {
+    const isNoticed = error instanceof ParleyError && error.code === 'damaged-log' && peer.damage !== 'none';
+    if (!isNoticed) this.judge.accuse(`${peer.hardware.name} cannot start: ${String(error)}`);
+    peer.isQuarantined = isNoticed;
+  }
+
+  /** A voter whose log is no good begins anew under another raft id. */
+  renew(name: string, raftId: number, voterKey: Identity): void {
+    const peer = this.#peer(name);
+    this.crash(name, false);
+    for (const which of ['consensus', 'witness'] as const) peer.hardware.databases[which].restore(new Map());
+    peer.hardware = { ...peer.hardware, raftId, voterKey };
+    peer.damage = 'none';
+    peer.isQuarantined = false;
+    this.boot(name);
   }
 
   /** Kills a peer's process, or its machine, and lets it come back. */
@@ -176,6 +222,9 @@ export class Fleet {
     peer.running = undefined;
     this.network.leave(hardware.identity.peer, isPowerCut);
     for (const database of Object.values(hardware.databases)) database.crash();
+    const tail = hardware.databases.consensus.records.get('tail');
+    if (peer.damage === 'none' && !peer.isQuarantined)
+      this.judge.left(hardware.raftId, tail && decode(tailRecordSchema, tail, messageBytesMax));
     if (isPowerCut) reboot(hardware.machine);
     this.time.schedule(this.restartMs(), undefined, `${name} comes back`, () => this.boot(name));
   }
@@ -204,7 +253,13 @@ export class Fleet {
           await ledger.restore(snapshot);
         },
       }),
-      onLedger: (ledger: Ledger) => void ledger.onApplied((state) => judge.saw(name, state, ledger.stateHash)),
+      onLedger: (ledger: Ledger) => {
+        ledger.onApplied((state) => judge.saw(name, state, ledger.stateHash));
+        ledger.onCertified((certificate) => {
+          this.count('certificates');
+          judge.certified(name, certificate);
+        });
+      },
       onConsensus: (consensus) => {
         consensus.onRoleChange(({ raftId, role, term }) => {
           if (role !== 'leader') return;
@@ -213,13 +268,18 @@ export class Fleet {
       },
       onExecute: (toplevel) => {
         this.count('ordersExecuted');
-        const bytes = databases.journal.records.get(slotKey);
-        const slot = bytes === undefined ? undefined : readSlot(bytes);
+        const slot = this.slotOf(hardware);
         const isSynced = databases.journal.isSynced(slotKey);
         judge.executes({ peer: identity.peer, host: name, toplevel, slot, isSynced });
       },
       onEnded: (order) => judge.ended(identity.peer, order),
     };
+  }
+
+  #forged(bytes: Uint8Array): Uint8Array {
+    const forged = this.#lies.happens(0.3) ? forgePage(bytes, this.#lies) : undefined;
+    if (forged !== undefined) this.count('forgedPages');
+    return forged ?? bytes;
   }
 
   /** Looks at what is sent for votes and snapshots; most messages are neither and are not read. */
@@ -229,14 +289,9 @@ export class Fleet {
     if (protocol !== consensusProtocol || !text.includes('vote')) return;
     const { messages } = decode(consensusFrameSchema, bytes, messageBytesMax);
     for (const { type, from, to, term, reject } of messages) {
-      if (type === 'vote') this.judge.voted(from, term, from);
       if (type === 'vote-response' && !reject) this.judge.voted(from, term, to);
     }
   }
-}
-
-function readSlot(bytes: Uint8Array): SlotRecord {
-  return decode(slotRecordSchema, bytes, slotRecordBytesMax, slotKey);
 }
 
 /** What the rooms log goes into the trace, where there is one. */

@@ -32,14 +32,14 @@ export function grownFleet(shape: Shape): Promise<Grown> {
   return found;
 }
 
-/** A founder, then voters and members; every second member is deployed without a person's yes. */
+/** A founder, then voters and members; all members but the first are deployed without a person's yes. */
 function newcomers({ voters, members }: Shape): { readonly name: string; readonly roles: Role[] }[] {
   const voting = Array.from({ length: voters - 1 }, (_, at) => ({
     name: `voter${at + 2}`,
     roles: ['builder', 'voter'] as Role[],
   }));
   const others = Array.from({ length: members }, (_, at) => ({
-    name: `device${at + 1}${at % 2 === 0 ? '' : '-auto'}`,
+    name: `device${at + 1}${at === 0 ? '' : '-auto'}`,
     roles: ['member'] as Role[],
   }));
   return [...voting, ...others];

@@ -3,6 +3,8 @@
 // in the ledger's rules does not excuse itself.
 
 import type { CommittedEntry } from '../../node/ledger/index.ts';
+import type { Certificate } from '../../protocols/certificate.ts';
+import type { TailRecord } from '../../protocols/consensus-record.ts';
 import type { SlotRecord } from '../../protocols/device-record.ts';
 import { decodeEntry, type EntryBody, type LedgerEntry } from '../../protocols/ledger-entries.ts';
 import type { CommandResult, LedgerState } from '../../protocols/ledger-state.ts';
@@ -38,6 +40,7 @@ export class Judge {
   readonly entries: CommittedEntry[] = [];
   readonly #leaders = new Map<number, number>();
   readonly #votes = new Map<string, number>();
+  readonly #lastVotes = new Map<number, { readonly term: number; readonly candidate: number }>();
   readonly #chosen = new Map<number, Chosen>();
   readonly #stateHashes = new Map<number, string>();
   readonly #waiting = new Map<number, LedgerEntry | undefined>();
@@ -47,6 +50,7 @@ export class Judge {
   readonly #executed = new Map<string, { number: number; toplevel: string; hasEnded: boolean }>();
   readonly #acknowledged = new Map<string, CommandResult>();
   #booked = 1;
+  #certifiedIndex = 1;
   #automaticHosts = new Set<string>();
 
   get terms(): number {
@@ -69,7 +73,7 @@ export class Judge {
     return known === undefined;
   }
 
-  /** A voter gives one vote a term, whatever happens to it in between. */
+  /** A voter tells a candidate that it has its vote: one in a term, whatever happens to the voter in between. */
   voted(raftId: number, term: number, candidate: number): void {
     const key = `${raftId} ${term}`;
     const known = this.#votes.get(key);
@@ -77,6 +81,18 @@ export class Judge {
       this.accuse(`voter ${raftId} votes for ${known} and for ${candidate} in term ${term}`);
     }
     this.#votes.set(key, candidate);
+    const last = this.#lastVotes.get(raftId);
+    if (last === undefined || last.term < term) this.#lastVotes.set(raftId, { term, candidate });
+  }
+
+  /** A process has died: what its disk says must not take back what the voter promised. */
+  left(raftId: number, tail: Pick<TailRecord, 'term' | 'vote'> | undefined): void {
+    const promise = this.#lastVotes.get(raftId);
+    if (promise === undefined) return;
+    const { term, candidate } = promise;
+    if (tail === undefined || tail.term < term || (tail.term === term && tail.vote !== candidate)) {
+      this.accuse(`voter ${raftId} dies and forgets its vote for ${candidate} in term ${term}`);
+    }
   }
 
   /** A voter's state machine is given a committed entry. @returns whether it is the first to get it. */
@@ -111,6 +127,14 @@ export class Judge {
     this.#stateHashes.set(index, known);
   }
 
+  /** A peer believes a certificate: it is about what was committed, and nothing else can be. */
+  certified(peer: string, { index, chainHash }: Pick<Certificate, 'index' | 'chainHash'>): void {
+    const known = this.#chosen.get(index);
+    if (index > 1 && known?.chainHash !== chainHash)
+      this.accuse(`${peer} has a certificate of entry ${index} that was not committed`);
+    this.#certifiedIndex = Math.max(this.#certifiedIndex, index);
+  }
+
   /** A device begins to run the system of an order. */
   executes({ peer, host, toplevel, slot, isSynced }: Execution): void {
     if (slot === undefined || !isSynced) {
@@ -124,6 +148,8 @@ export class Judge {
       return;
     }
     const { body, isApproved } = order;
+    // A certificate covers all that its entry is chained to.
+    if (number > this.#certifiedIndex) this.accuse(`${host} executes order ${number}, which no voters have certified`);
     if (!isApproved) this.accuse(`${host} executes order ${number}, whose plan nobody approved`);
     if (body.host !== host || body.closure !== toplevel || body.plan !== slot.plan) {
       this.accuse(`${host} runs '${toplevel}' for order ${number}, which says '${body.closure}' for ${body.host}`);

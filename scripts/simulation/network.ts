@@ -26,8 +26,8 @@ export interface Node {
 export interface NetworkInit {
   readonly time: VirtualTime;
   readonly chance: Chance;
-  /** Sees each message as it is sent. */
-  readonly onSend: (from: string, to: string, protocol: string, bytes: Uint8Array) => void;
+  /** Sees each message as it is sent, and says what is sent instead. */
+  readonly onSend: (from: string, protocol: string, bytes: Uint8Array) => Uint8Array;
   readonly count: (what: 'messagesLost' | 'framesRepeated') => void;
 }
 
@@ -203,9 +203,9 @@ export class SimulatedNetwork {
       noticeMs: () => this.#between(noticeMs),
       schedule: (delayMs, node, label, run) => this.#schedule(delayMs, node.life, label, run),
       onSend: (sender, receiver, bytes) => {
-        this.#init.onSend(sender.peer, receiver.peer, protocol, bytes);
         if (protocol === consensusProtocol && this.#init.chance.happens(0.05))
           this.#oldFrames.set(`${sender.peer}>${receiver.peer}`, bytes);
+        return this.#init.onSend(sender.peer, protocol, bytes);
       },
       onGone: () => this.#links.delete(link),
     });

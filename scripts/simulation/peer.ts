@@ -9,16 +9,19 @@ import { createPresence } from '../../node/control/presence.ts';
 import { createReports } from '../../node/control/reports.ts';
 import { createDevice } from '../../node/device/index.ts';
 import type { Logger, RandomBytes } from '../../node/interfaces.ts';
-import { createLedger, type Ledger, readGenesis } from '../../node/ledger/index.ts';
-import { type Identity, verifySignature } from '../../node/mesh/index.ts';
+import { createLedger, type Ledger } from '../../node/ledger/index.ts';
+import type { Identity } from '../../node/mesh/index.ts';
 import { leadershipOf, votersOf } from '../../node/wiring/leadership.ts';
+import type { SnapshotMetadata } from '../../protocols/consensus-record.ts';
 import type { JoinContact } from '../../protocols/join.ts';
+import type { LedgerState } from '../../protocols/ledger-state.ts';
 import type { Role } from '../../protocols/primitives.ts';
 import type { Chance } from './chance.ts';
 import type { SimulatedBlobs, SimulatedDatabase } from './disk.ts';
 import { createSimulatedJournal } from './journal.ts';
 import { createSimulatedMachine, type MachineState } from './machine.ts';
 import type { SimulatedMesh } from './network.ts';
+import { verifyQuickly as verifySignature } from './signatures.ts';
 import { clockOf, type Life, type VirtualTime } from './time.ts';
 import { createSimulatedBuilder, createSimulatedProject } from './workshop.ts';
 
@@ -67,6 +70,8 @@ export interface Running {
   readonly blobs: ReturnType<SimulatedBlobs['open']>;
 }
 
+const noOutgoing = { votersOutgoing: [], learnersNext: [] };
+
 type Basis = ReturnType<typeof basisOf>;
 
 /** Starts the peer's rooms. @throws what a room says that cannot start. */
@@ -74,8 +79,8 @@ export async function runPeer(hardware: Hardware, life: Life, world: PeerWorld):
   const basis = basisOf(hardware, life, world);
   const { ledger } = basis;
   world.witness.onLedger(ledger);
-  const consensus = hardware.raftId > 0 ? await createVoter(basis) : undefined;
   await ledger.start();
+  const consensus = hardware.raftId > 0 ? await createVoter(basis) : undefined;
   await consensus?.start();
   if (consensus !== undefined) world.witness.onConsensus(consensus);
   await startDevice(basis, consensus);
@@ -100,10 +105,8 @@ async function createVoter(basis: Basis): Promise<Consensus> {
   const { hardware, life, world, ledger, clock, logger, randomBytes, mesh } = basis;
   const store = hardware.databases.consensus.open(life);
   const witness = hardware.databases.witness.openRecord(life);
-  const { chainHash, state } = readGenesis(world.genesis);
-  const { index, term, voters } = state;
-  const nobodyElse = { votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false };
-  await bootstrapLog({ store, witness }, { index, term, chainHash, configuration: { voters, ...nobodyElse } });
+  const isEmpty = (await store.get('snapshot')) === undefined;
+  if (isEmpty) await bootstrapLog({ store, witness }, baseOf(ledger.state()));
   const stateMachine = world.witness.stateMachine(ledger);
   const members = ledger.raftMembers();
   const certifying = { ledger: ledger.certification, sign: hardware.voterKey.sign, verifySignature };
@@ -112,6 +115,13 @@ async function createVoter(basis: Basis): Promise<Consensus> {
   });
   ledger.useConsensus(consensus);
   return consensus;
+}
+
+/** A new voter's log begins with what its ledger holds: with entry 1, or later where a damaged log was given up. */
+function baseOf({ index, term, chainHash, voters, learners, joint }: LedgerState): SnapshotMetadata {
+  const { votersOutgoing, learnersNext, autoLeave } = joint ?? { ...noOutgoing, autoLeave: false };
+  const configuration = { voters, votersOutgoing, learners, learnersNext, autoLeave };
+  return { index, term, chainHash, configuration };
 }
 
 async function startDevice(basis: Basis, consensus: Consensus | undefined): Promise<void> {

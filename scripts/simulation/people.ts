@@ -5,11 +5,11 @@ import { draftHash } from '../../node/ledger/project-core.ts';
 import { hashOf, sha256Hex } from '../../protocols/codec.ts';
 import type { EntryBody } from '../../protocols/ledger-entries.ts';
 import { isOpen } from '../../protocols/ledger-rules.ts';
-import type { LedgerState, Task } from '../../protocols/ledger-state.ts';
+import type { LedgerState, Member, Task } from '../../protocols/ledger-state.ts';
 import type { Role } from '../../protocols/primitives.ts';
 import type { Chance } from './chance.ts';
 import { type Client, createClient, type History } from './client.ts';
-import { type Fleet, factsOf } from './fleet.ts';
+import { type Fleet, factsOf, identityOf } from './fleet.ts';
 
 const inviteMs = 24 * 60 * 60 * 1000;
 /** What one of them does once, and how long it then waits. */
@@ -21,10 +21,12 @@ interface Habit {
 /** Sets everybody to work. @returns the function that ends it; what was asked for is still waited for. */
 export function startPeople(fleet: Fleet, history: History): () => Promise<void> {
   let isOver = false;
-  const registers = [...fleet.peers.values()].slice(0, 3).map(({ hardware }) => hardware.identity.peer);
+  const members = [...fleet.peers.values()].filter(({ hardware }) => hardware.raftId === 0);
+  const registers = members.map(({ hardware }) => hardware.identity.peer);
   const habits: Readonly<Record<string, Habit>> = {
     ...{ reader: useRegisters(registers, 0.3), writer: useRegisters(registers, 0.6) },
-    ...{ alice: deployHabit, bob: approveHabit(fleet), mallory: hastyHabit(fleet), root: joinHabit(fleet) },
+    ...{ alice: deployHabit, bob: approveHabit(fleet), mallory: hastyHabit(fleet) },
+    ...{ root: joinHabit(fleet), repair: repairHabit(fleet) },
   };
   const working = Object.entries(habits).map(async ([name, { waitMs, act }]) => {
     const chance = fleet.chance(name);
@@ -49,7 +51,7 @@ export function startPeople(fleet: Fleet, history: History): () => Promise<void>
 function useRegisters(peers: readonly string[], writeRate: number): Habit {
   let written = 0;
   return {
-    waitMs: [10, 600],
+    waitMs: [10, 800],
     async act(client, chance) {
       const peer = chance.pick(peers);
       written += 1;
@@ -60,19 +62,30 @@ function useRegisters(peers: readonly string[], writeRate: number): Habit {
 }
 
 const deployHabit: Habit = {
-  waitMs: [200, 1_500],
+  waitMs: [100, 900],
   async act(client, chance, id) {
     const state = client.glance();
     if (state === undefined) return;
-    if (state.head === null || chance.happens(0.4)) await commit(client, state, id);
-    const revision = client.glance()?.head;
+    if (state.head === null || chance.happens(0.7)) await commit(client, state, id);
+    const revision = await newHead(client, state.head);
     const all = Object.values(state.members).map((member) => member.name);
-    const hosts = all.filter(() => chance.happens(0.6));
-    if (revision === undefined || revision === null || hosts.length === 0) return;
+    const isEager = (host: string): boolean => chance.happens(host.endsWith('-auto') ? 0.9 : 0.4);
+    const hosts = chance.happens(0.5) ? all.filter(isEager) : all.filter((host) => host.endsWith('-auto'));
+    if (revision === null || hosts.length === 0) return;
     const body = { revision, selector: hosts.join(','), hosts, keepGoing: true };
     await client.command({ kind: 'deploy-requested', actor: 'alice', body }, id());
   },
 };
+
+/** The project's head once it has moved on, or what it is after a while. */
+async function newHead(client: Client, before: string | null): Promise<string | null> {
+  let head = client.glance()?.head ?? null;
+  for (let tries = 0; tries < 20 && head === before; tries += 1) {
+    await client.pause(50);
+    head = client.glance()?.head ?? null;
+  }
+  return head;
+}
 
 /** Stages a draft that nobody has made before and commits it. */
 export async function commit(client: Client, state: LedgerState, id: () => string): Promise<void> {
@@ -98,7 +111,7 @@ function approveHabit(fleet: Fleet): Habit {
       const tasks = topTasks(client.glance()).filter((task) => task.type === 'deploy');
       const [waiting] = tasks.filter(({ stage }) => stage === 'approval');
       if (waiting?.plan && chance.happens(0.8)) {
-        const verdict = chance.happens(0.1) ? ('reject' as const) : ('approve' as const);
+        const verdict = chance.happens(0.2) ? ('reject' as const) : ('approve' as const);
         const body = { task: waiting.id, plan: waiting.plan, verdict };
         const answer = await client.command({ kind: 'approval-given', actor: 'bob', body }, id());
         if (answer !== undefined && 'value' in answer) fleet.count('approvals');
@@ -128,7 +141,7 @@ function hastyHabit(fleet: Fleet): Habit {
       const body: EntryBody<'order-given'> = { task, host, slot: 'system', plan, closure, manifest };
       fleet.count('hastyOrders');
       await client.command({ kind: 'order-given', actor: 'controller', body }, id());
-      if (!chance.happens(0.2)) return;
+      if (!chance.happens(0.6)) return;
       const approval = { task, plan, verdict: 'approve' as const };
       await client.command({ kind: 'approval-given', actor: 'mallory', body: approval }, id());
     },
@@ -149,6 +162,27 @@ function joinHabit(fleet: Fleet): Habit {
   };
 }
 
+/** Gives voters with a damaged log a new key, and with it a new raft id, and lets them begin with empty disks. */
+function repairHabit(fleet: Fleet): Habit {
+  let repairs = 0;
+  return {
+    waitMs: [300, 1_000],
+    async act(client) {
+      const peer = [...fleet.peers.values()].find(({ isQuarantined }) => isQuarantined);
+      if (peer === undefined) return;
+      repairs += 1;
+      const { name, roles, raftId } = peer.hardware;
+      const voterKey = identityOf(`vote ${repairs} of ${name}`);
+      const body = { ...factsOf(name, roles), voterKey: voterKey.peer };
+      await client.command({ kind: 'member-updated', actor: 'controller', body }, `repair-of-${name}-${repairs}`);
+      const member = await seen(client, body.peer, (each) => each.voterKey === voterKey.peer && each.raftId !== raftId);
+      if (member === undefined) return;
+      fleet.count('quarantines');
+      fleet.renew(name, member.raftId, voterKey);
+    },
+  };
+}
+
 /** Opens an invite, has the peer use it, and starts the new peer. @returns whether it became a member. */
 export async function join(fleet: Fleet, client: Client, name: string, roles: Role[]): Promise<boolean> {
   const { peer, ...facts } = factsOf(name, roles);
@@ -159,16 +193,20 @@ export async function join(fleet: Fleet, client: Client, name: string, roles: Ro
   const body = { peer, ...facts, secretHash };
   const answer = await client.command({ kind: 'member-joined', actor: 'controller', body }, `joining-of-${name}`);
   if (answer === undefined || 'error' in answer) return false;
+  const member = await seen(client, peer, () => true);
+  if (member === undefined) return false;
+  const contacts = Object.values(client.glance()?.members ?? {}).filter((each) => each.peer !== peer);
+  fleet.add({ name, roles, raftId: member.raftId, contacts });
+  fleet.boot(name);
+  return true;
+}
+
+/** A member's record, once a voter that is asked has one that fits. */
+async function seen(client: Client, peer: string, fits: (member: Member) => boolean): Promise<Member | undefined> {
   for (let tries = 0; tries < 100; tries += 1) {
-    const members = client.glance()?.members ?? {};
-    const member = members[peer];
-    if (member !== undefined) {
-      const contacts = Object.values(members).filter((each) => each.peer !== peer);
-      fleet.add({ name, roles, raftId: member.raftId, contacts });
-      fleet.boot(name);
-      return true;
-    }
+    const member = client.glance()?.members[peer];
+    if (member !== undefined && fits(member)) return member;
     await client.pause(50);
   }
-  return false;
+  return undefined;
 }

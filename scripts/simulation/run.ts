@@ -6,25 +6,31 @@ import type { LedgerState } from '../../protocols/ledger-state.ts';
 import { judge as judgeHistory } from '../conformance/linearizability.ts';
 import { registerModel } from '../conformance/models.ts';
 import { createChance } from './chance.ts';
-import { History } from './client.ts';
+import { createClient, History } from './client.ts';
 import type { Counts } from './counts.ts';
 import { startFaults } from './faults.ts';
 import { Fleet } from './fleet.ts';
 import { grownFleet, type Shape } from './growth.ts';
 import { startPeople } from './people.ts';
 
-/** How long things go wrong. */
-const troubleMs = 15_000;
+/** How long things go wrong unless told otherwise. */
+const usualTroubleMs = 15_000;
 /** How long the fleet may then take until everything that was begun has ended. */
 const peaceMs = 60_000;
 /** How often it is looked at in that time, and how long it must have been at rest. */
 const lookMs = 250;
 const restsMin = 3;
+/** A fleet that is not at rest is given another entry after so many looks. */
+const looksPerWord = 16;
+/** Everybody runs again within this, a voter with a damaged log included. */
+const repairMs = 20_000;
 /** Every command ends within a client's patience. */
 const lastAnswersMs = 12_000;
 
 export interface RunOptions {
   readonly seed: number;
+  /** How long things go wrong; seeds repeat only at the same length. */
+  readonly troubleMs?: number;
   /** Gets each event of the run, for people. */
   readonly onEvent?: (line: string) => void;
 }
@@ -42,7 +48,7 @@ export interface RunResult {
   readonly fingerprint: number;
 }
 
-export async function runSeed({ seed, onEvent }: RunOptions): Promise<RunResult> {
+export async function runSeed({ seed, troubleMs = usualTroubleMs, onEvent }: RunOptions): Promise<RunResult> {
   const grown = await grownFleet(shapeOf(seed));
   const fleet = new Fleet(seed, grown.genesis);
   const { time, judge, counts } = fleet;
@@ -57,6 +63,7 @@ export async function runSeed({ seed, onEvent }: RunOptions): Promise<RunResult>
   const stopPeople = startPeople(fleet, history);
   await time.run(troubleMs);
   stopFaults();
+  await time.run(time.nowMs + repairMs, () => fleet.ready().length === fleet.peers.size);
   let areDone = false;
   const done = stopPeople().then(() => {
     areDone = true;
@@ -82,16 +89,42 @@ function shapeOf(seed: number): Shape {
 
 /** Waits until nothing is left to do, and says what is missing when that takes too long. */
 async function waitForRest(fleet: Fleet): Promise<void> {
+  const client = createClient('closer', fleet, new History(), fleet.chance('closer'));
+  const speaker = [...fleet.peers.values()][0]?.hardware.identity.peer ?? '';
   let rests = 0;
+  let looks = 0;
   let isOver = false;
   const look = (): void => {
     rests = unrest(fleet) === undefined ? rests + 1 : 0;
     isOver = rests >= restsMin;
+    helpStranded(fleet);
+    looks += 1;
+    // What was refused is certified by nobody: members hear of it with the entry after it.
+    if (!isOver && looks % looksPerWord === 0) void client.write(speaker, `last-${looks}`);
     if (!isOver) fleet.time.schedule(lookMs, undefined, 'looks for rest', look);
   };
   look();
   await fleet.time.run(fleet.time.nowMs + peaceMs, () => isOver);
-  if (!isOver) fleet.judge.accuse(`no rest after all faults have ended: ${unrest(fleet) ?? 'it comes and goes'}`);
+  if (isOver) return;
+  fleet.judge.accuse(`no rest after all faults have ended: ${unrest(fleet) ?? 'it comes and goes'}`);
+  for (const { life, consensus } of fleet.voters())
+    fleet.time.note(`${life.name} ${JSON.stringify(consensus.status())}`);
+}
+
+/**
+ * A voter that was away while another joined, or got another raft id, takes nothing from that one, which it does not know
+ * yet. Until voters can introduce each other, leadership has to go to one that it knows.
+ */
+function helpStranded(fleet: Fleet): void {
+  const [leader, ...others] = fleet.voters();
+  if (leader === undefined) return;
+  const knows = (voter: typeof leader, other: typeof leader): boolean =>
+    voter.ledger.raftMembers().peerOf(other.consensus.status().raftId) ===
+    fleet.peers.get(other.life.name)?.hardware.identity.peer;
+  const stranded = others.find((voter) => !knows(voter, leader));
+  const known = others.find((other) => stranded !== undefined && other !== stranded && knows(stranded, other));
+  if (known === undefined) return;
+  leader.consensus.transferLeadership(known.consensus.status().raftId).catch(() => undefined);
 }
 
 /** What keeps the fleet from being at rest. */
@@ -104,17 +137,17 @@ function unrest(fleet: Fleet): string | undefined {
   const { index } = leader.ledger.state();
   const behind = states.find(({ state }) => state.index !== index);
   if (behind !== undefined) return `${behind.name} is at ${behind.state.index}, the leader at ${index}`;
-  return openWork(leader.ledger.state());
+  return openWork(leader.ledger.state(), new Set(fleet.peers.keys()));
 }
 
-/** An order or task that has not ended and waits for no person. */
-function openWork(state: LedgerState): string | undefined {
+/** An order or task that has not ended and waits for no person, or a peer that does not vote yet. */
+function openWork(state: LedgerState, started: ReadonlySet<string>): string | undefined {
   const order = Object.values(state.orders).find(({ outcome }) => outcome === null);
   if (order !== undefined)
     return `${order.cancelled ? 'cancelled ' : ''}order ${order.number} of ${order.host} has not ended`;
   const task = Object.values(state.tasks).find((each) => isOpen(each) && !waitsForPerson(each.id, state));
   if (task !== undefined) return `task ${task.id} has not ended: ${task.stage}`;
-  const wanted = Object.values(state.members).filter(({ roles }) => roles.includes('voter'));
+  const wanted = Object.values(state.members).filter(({ roles, name }) => roles.includes('voter') && started.has(name));
   const missing = wanted.find(({ raftId }) => !state.voters.includes(raftId));
   return missing === undefined && state.joint === null ? undefined : `${missing?.name} does not vote`;
 }

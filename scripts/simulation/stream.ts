@@ -16,7 +16,7 @@ export interface StreamInit {
   readonly noticeMs: () => number;
   readonly nowMs: () => number;
   readonly schedule: (delayMs: number, owner: Node, label: string, run: () => void) => void;
-  readonly onSend: (from: Node, to: Node, bytes: Uint8Array) => void;
+  readonly onSend: (from: Node, to: Node, bytes: Uint8Array) => Uint8Array;
   readonly onGone: () => void;
 }
 
@@ -117,8 +117,7 @@ export function createStream(init: StreamInit): { ours: MessageStream; theirs: M
       async send(message) {
         inbox.requireWhole();
         if (!self.life.isAlive) return;
-        const bytes = message.slice();
-        init.onSend(self, other, bytes);
+        const bytes = init.onSend(self, other, new Uint8Array(message));
         travel(self, other, `gets ${bytes.byteLength} of ${protocol}`, () => inboxOf(other).push(bytes));
       },
       receive: (options) => inbox.next(options?.signal),

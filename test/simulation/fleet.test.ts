@@ -4,22 +4,21 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { runSeed } from '../../scripts/simulation/run.ts';
 
-const given = process.env.PARLEY_SEED;
-const seeds = given === undefined ? [1, 2] : [Number(given)];
+const troubleMs = 3_000;
 
 test('simulated fleets keep every promise on random schedules', async () => {
-  for (const seed of seeds) {
-    const { violations, acknowledgedCommands } = await runSeed({ seed });
-    assert.deepEqual(violations, [], `seed ${seed}: repeat it by node scripts/simulate.ts --seeds ${seed} --trace`);
+  for (const seed of [1, 2]) {
+    const { violations, acknowledgedCommands } = await runSeed({ seed, troubleMs });
+    assert.deepEqual(violations, [], `seed ${seed}`);
     assert.ok(acknowledgedCommands > 0, `seed ${seed}: no command was acknowledged`);
   }
 });
 
-test('runSeed() repeats a run exactly', async () => {
+test('runSeed() repeats a run exactly, whatever ran before', async () => {
   const lines: string[][] = [[], []];
   const results = [];
-  for (const own of lines) results.push(await runSeed({ seed: 11, onEvent: (line) => own.push(line) }));
+  for (const own of lines) results.push(await runSeed({ seed: 3, troubleMs, onEvent: (line) => own.push(line) }));
   assert.deepEqual(lines[0], lines[1]);
   assert.deepEqual(results[0], results[1]);
-  assert.notEqual((await runSeed({ seed: 12 })).fingerprint, results[0]?.fingerprint);
+  assert.notEqual(results[0]?.fingerprint, (await runSeed({ seed: 4, troubleMs })).fingerprint);
 });
