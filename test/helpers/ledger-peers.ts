@@ -211,7 +211,11 @@ export async function caughtUp(member: LedgerPeer, other: LedgerPeer): Promise<v
 /** Voters forget what they had so far; returns the index of the checkpoint that stands for it. */
 export async function letGo(fleet: LedgerFleet, voter: LedgerPeer): Promise<number> {
   const index = await fleet.checkpoint();
-  await fleet.fill(1_005);
+  // Signing a thousand times for five voters takes seconds; the last certificate covers them all.
+  fleet.consensus.certifies = false;
+  await fleet.fill(1_004);
+  fleet.consensus.certifies = true;
+  await fleet.fill(1);
   await voter.ledger.snapshot();
   assert.equal(fleet.consensus.firstIndex(), index + 1);
   return index;

@@ -36,6 +36,10 @@ export const sampleRequests: Readonly<Record<string, readonly object[]>> = {
     { ...job, job: { kind: 'update', tree: revision, base: null, pack: null, inputs: ['nixpkgs'] } },
     { kind: 'cancel' },
   ],
+  '/parley/certificate/1': [
+    { version: 1, kind: 'sign', fleet: hash, places: [{ generation: 0, index: 2, chainHash: hash }] },
+    { version: 1, kind: 'give', fleet: hash, indexes: [2], after: 1 },
+  ],
   '/parley/closure/1': [
     { kind: 'have', unit: 'path', manifest: hash, ordinals: new Uint8Array(4) },
     { kind: 'fetch', unit: 'path', manifest: hash, ordinal: 0, offset: 0 },
@@ -77,6 +81,9 @@ export const sampleRequests: Readonly<Record<string, readonly object[]>> = {
   '/parley/logs/1': [
     { version: 1, task: 't1', from: 0, follow: false },
     { version: 1, task: 't1', from: 0, follow: true },
+  ],
+  '/parley/order-question/1': [
+    { version: 1, nonce: new Uint8Array(32), host: 'gate', slot: 'system', generation: 0, number: 1, hash },
   ],
   '/parley/project/1': [{ version: 1, want: revision, have: [] }],
   '/parley/snapshot/1': [{ ...raft, snapshot: { index: 1, term: 1 }, bodyBytes: 1_000, bodyHash: hash }],
