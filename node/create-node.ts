@@ -12,7 +12,14 @@ import type { LoadedConfig } from './config.ts';
 import { bootstrapLog, createConsensus } from './consensus/index.ts';
 import { createControl } from './control/index.ts';
 import { createDevice } from './device/index.ts';
-import { builderKeyFileOf, identityFileOf, loadMembership, nixSystem, voterKeyFileOf } from './enrolment.ts';
+import {
+  builderKeyFileOf,
+  deleteVoterKey,
+  identityFileOf,
+  loadMembership,
+  loadVoterKey,
+  nixSystem,
+} from './enrolment.ts';
 import {
   createContainedMachine,
   createLogger,
@@ -30,6 +37,7 @@ import { createBlobStore, createWitnessFile, lockStateFolder, openStore } from '
 import { leadershipOf, unknownLeadership, votersOf } from './wiring/leadership.ts';
 import { createManifests } from './wiring/manifests.ts';
 import { createProjectFollower } from './wiring/project-follower.ts';
+import { createVotingKey } from './wiring/voting-key.ts';
 
 /** Bytes of closures on their way into the store. */
 const spoolBytesMax = 64 * 2 ** 30;
@@ -79,7 +87,7 @@ type MeshParts = Awaited<ReturnType<typeof createMeshParts>>;
 
 /** The peer among its fleet: connections, the ledger, and a voter's part in it. */
 async function createMeshParts({ config, membership, identity, logger, at }: Basis) {
-  const votes = membership.raftId > 0;
+  const voterKey = await loadVoterKey(at(), membership);
   const blobs = createBlobStore(at('blobs'));
   const ledgerStore = await openStore(at('ledger'));
   const mesh = createMesh({ privateKey: identity.privateKey, ...config })({
@@ -93,7 +101,7 @@ async function createMeshParts({ config, membership, identity, logger, at }: Bas
       onChange: (listener) => ledger.meshMembers().onChange(listener),
     },
   });
-  const source = votes ? ('consensus' as const) : ('voters' as const);
+  const source = voterKey ? ('consensus' as const) : ('voters' as const);
   const { genesis, contacts } = membership;
   const ledger = createLedger({ self: identity.peer, source, genesis, contacts })({
     store: ledgerStore,
@@ -104,7 +112,7 @@ async function createMeshParts({ config, membership, identity, logger, at }: Bas
     verifySignature,
   });
   const shared = { mesh, ledger, blobs };
-  if (!votes)
+  if (!voterKey)
     return {
       ...shared,
       consensus: null,
@@ -114,7 +122,10 @@ async function createMeshParts({ config, membership, identity, logger, at }: Bas
       stores: [ledgerStore],
     };
 
-  const voterKey = await loadIdentity(voterKeyFileOf(at()));
+  const votingKey = createVotingKey(
+    { peer: identity.peer, raftId: membership.raftId },
+    { identity: voterKey, ledger, deleteKey: () => deleteVoterKey(at()), logger },
+  );
   const store = await openStore(at('consensus'));
   const { chainHash, state } = readGenesis(genesis);
   const configuration = {
@@ -136,7 +147,7 @@ async function createMeshParts({ config, membership, identity, logger, at }: Bas
     randomBytes,
     members,
     stateMachine: ledger,
-    certifying: { ledger: ledger.certification, sign: voterKey.sign, verifySignature },
+    certifying: { ledger: ledger.certification, sign: votingKey.sign, verifySignature },
   });
   ledger.useConsensus(consensus);
   const leadership = leadershipOf({
@@ -145,7 +156,7 @@ async function createMeshParts({ config, membership, identity, logger, at }: Bas
     state: ledger.state,
     onApplied: ledger.onApplied,
   });
-  const parts = [ledger, mesh, consensus];
+  const parts = [ledger, mesh, consensus, votingKey];
   return { ...shared, consensus, voterKey, leadership, parts, stores: [ledgerStore, store, witness] };
 }
 

@@ -18,7 +18,7 @@ import { lockStateFolder } from './store/index.ts';
 
 export const identityFileOf = (stateFolder: string): string => join(stateFolder, 'identity.key');
 /** The key that a voter signs certificates with: made anew for each raft id, gone with the vote. */
-export const voterKeyFileOf = (stateFolder: string): string => join(stateFolder, 'voter.key');
+const voterKeyFileOf = (stateFolder: string): string => join(stateFolder, 'voter.key');
 export const builderKeyFileOf = (stateFolder: string): string => join(stateFolder, 'builder.key');
 const membershipFileOf = (stateFolder: string): string => join(stateFolder, 'membership.cbor');
 
@@ -119,6 +119,20 @@ export async function loadMembership(stateFolder: string): Promise<Membership> {
     );
   }
   return decode(membershipSchema, bytes, membershipBytesMax, `membership '${file}'`);
+}
+
+/** The key that a peer votes with; undefined for one that does not, or whose vote is over. @throws ParleyError of an unusable file. */
+export async function loadVoterKey(stateFolder: string, { raftId }: Membership): Promise<Identity | undefined> {
+  if (raftId === 0) return undefined;
+  return loadIdentity(voterKeyFileOf(stateFolder)).catch((error: ParleyError) => {
+    if (error.code !== 'identity-missing') throw error;
+    return undefined;
+  });
+}
+
+/** Removes the key of a vote that is over: the peer starts as a plain member from then on. */
+export async function deleteVoterKey(stateFolder: string): Promise<void> {
+  await rm(voterKeyFileOf(stateFolder), { force: true });
 }
 
 /** Runs one enrolment alone on the state folder, with the keys at hand; a second enrolment of a folder is refused. */

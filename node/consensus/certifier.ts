@@ -15,18 +15,19 @@ import { Collector, type Wanted } from './certifier-core.ts';
 import { CertifierLinks } from './certifier-links.ts';
 import { CertifierServer } from './certifier-server.ts';
 import { Complaints } from './complaints.ts';
+import { nobody } from './message-core.ts';
 import type { MemberDirectory } from './message-links.ts';
 import type { Certifying, CommittedEntry } from './types.ts';
 
 /** Between two rounds for the log's end: what is under load certified together, and members wait no longer than this. */
 const tailPeriodMs = 25;
-/** What is left over is looked at again so often: voters that did not answer, certificates that did not come. */
-const lookPeriodMs = 1_000;
 /** Entries that may be refused at the log's end before another tail is taken. */
 const tailReach = 16;
 
 export interface CertifierComponents {
   readonly raftId: number;
+  /** What is left over is looked at again so often: voters that did not answer, certificates that did not come. */
+  readonly lookPeriodMs: number;
   readonly certifying: Certifying;
   readonly mesh: Pick<Mesh, 'self' | 'open'>;
   readonly clock: Clock;
@@ -51,6 +52,7 @@ export class Certifier {
   #cancelTail: (() => void) | undefined;
   #tailAtMs = Number.NEGATIVE_INFINITY;
   #leads = false;
+  #turn = 0;
   #stopped = false;
 
   constructor(components: CertifierComponents) {
@@ -74,7 +76,7 @@ export class Certifier {
       take: (peer, certificates) => this.#take(peer, certificates),
       give: (indexes, after) => this.#give(indexes, after),
     });
-    this.#cancelLook = clock.every(lookPeriodMs, () => this.#look());
+    this.#cancelLook = clock.every(components.lookPeriodMs, () => this.#look());
   }
 
   /** Certificates and signatures of others that were no good, since the start. */
@@ -251,14 +253,18 @@ export class Certifier {
     return [...new Set(places)].flatMap((index) => ledger.certificateAt(index) ?? []);
   }
 
-  /** Who follows is handed certificates; what did not come it asks the leader for, or whoever it can think of. */
+  /** Who follows is handed certificates; what did not come it asks the leader for, or where it hears none, one voter after the other. */
   #askForMissing(): void {
     const { certifying, appliedIndex, leader, members, mesh } = this.#components;
     const ledger = certifying.ledger();
     const after = ledger.certifiedIndex();
     const indexes = ledger.uncertified().slice(0, certificatePlacesMax);
     if (indexes.length === 0 && after >= appliedIndex()) return;
-    const peer = members.peerOf(leader());
+    const voters = ledger.voterSetBefore(appliedIndex() + 1)?.voters ?? [];
+    const others = voters.map(({ peer }) => peer).filter((peer) => peer !== mesh.self);
+    this.#turn += 1;
+    const leading = leader() === nobody ? undefined : members.peerOf(leader());
+    const peer = leading ?? others[this.#turn % others.length];
     if (peer !== undefined && peer !== mesh.self) this.#links.give(peer, { indexes, after });
   }
 }

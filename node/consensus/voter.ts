@@ -151,6 +151,7 @@ export class Voter implements Consensus {
       ...this.#components,
       certifying,
       raftId: this.#init.raftId,
+      lookPeriodMs: 10 * this.#init.heartbeatMs,
       leads: () => raw.status().role === 'leader',
       leader: () => raw.status().leader,
       learners: () => [...raw.status().members.learners],

@@ -109,4 +109,18 @@ export const certificateMutants: readonly Mutant[] = [
     replacement: 'if (successor !== undefined) return true;',
     tests: [changes],
   },
+  {
+    name: 'deletes the key to certify with before its end is certified',
+    file: 'node/wiring/voting-key.ts',
+    text: '|| ledger.certification().certifiedIndex() < state.voterSet.index) return;',
+    replacement: ') return;',
+    tests: ['test/node/voting-key.test.ts'],
+  },
+  {
+    name: 'goes on to certify when its vote is over',
+    file: 'node/wiring/voting-key.ts',
+    text: '    identity = undefined;\n',
+    replacement: '',
+    tests: ['test/node/voting-key.test.ts'],
+  },
 ];

@@ -163,6 +163,18 @@ test('a voter that was away asks for the certificates that it missed', () =>
     await certifiedAt([absent], index);
   }));
 
+test('a voter that hears no leader asks other voters for certificates', () =>
+  withFleet({ voters: 3 }, async (fleet) => {
+    const leader = await fleet.leader();
+    const [absent, other] = others(fleet, leader);
+    assert.ok(absent && other);
+    const index = await fleet.propose(leader, 'mark');
+    await certifiedAt(fleet.voters, index);
+    listOf(absent).certificates.clear();
+    fleet.network.cut(peerName(leader.raftId), peerName(absent.raftId));
+    await certifiedAt([absent], index);
+  }));
+
 test('a change of voters is certified by the voters before it, both halves while joint', () =>
   withFleet({ voters: 3, others: 1 }, async (fleet) => {
     const leader = await fleet.leader();
