@@ -9,6 +9,7 @@ import { join, resolve } from 'node:path';
 import { certificateMutants } from './mutants/certificate-mutants.ts';
 import { consensusMutants } from './mutants/consensus-mutants.ts';
 import { deviceMutants } from './mutants/device-mutants.ts';
+import { fleetMutants } from './mutants/fleet-mutants.ts';
 import { ledgerMutants } from './mutants/ledger-mutants.ts';
 import { infect, type Mutant, mutated } from './mutants/mutant.ts';
 
@@ -21,6 +22,7 @@ export const allMutants: readonly Mutant[] = [
   ...certificateMutants,
   ...deviceMutants,
   ...ledgerMutants,
+  ...fleetMutants,
 ];
 
 /** How a test file ends: no test failed; at least one did or it hung; or it did not get as far as a test. */

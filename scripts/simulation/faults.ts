@@ -152,6 +152,9 @@ function compactOne(fleet: Fleet, chance: Chance): void {
   const { life, ledger, consensus } = chance.happens(0.5) ? (voters[0] ?? chance.pick(voters)) : chance.pick(voters);
   fleet.time.schedule(0, life, 'compacts', () => {
     const compact = async (): Promise<void> => {
+      const checkpoint = { kind: 'checkpoint-begun', actor: 'controller', body: {} } as const;
+      const signal = AbortSignal.timeout(1_000);
+      if (chance.happens(0.5)) await ledger.propose(checkpoint, { signal });
       await ledger.snapshot();
       await consensus.compact(Math.min(ledger.durableIndex(), consensus.status().appliedIndex));
       fleet.count('compactions');

@@ -285,7 +285,7 @@ export class Fleet {
   /** Looks at what is sent for votes and snapshots; most messages are neither and are not read. */
   #watch(protocol: string, bytes: Uint8Array): void {
     const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    if (protocol === entryPullProtocol && text.includes('snapshot-part')) this.count('snapshotsToMembers');
+    if (protocol === entryPullProtocol && text.includes('checkpoint-part')) this.count('snapshotsToMembers');
     if (protocol !== consensusProtocol || !text.includes('vote')) return;
     const { messages } = decode(consensusFrameSchema, bytes, messageBytesMax);
     for (const { type, from, to, term, reject } of messages) {
