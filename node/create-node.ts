@@ -9,17 +9,10 @@ import type { Membership } from '../protocols/membership.ts';
 import { createBuildClient, createBuilder, diffClosures, serveBuildJobs } from './build/index.ts';
 import { createClosures, createSecondHolder } from './closure/index.ts';
 import type { LoadedConfig } from './config.ts';
-import { bootstrapLog, createConsensus } from './consensus/index.ts';
+import { createConsensus } from './consensus/index.ts';
 import { createControl } from './control/index.ts';
 import { createDevice } from './device/index.ts';
-import {
-  builderKeyFileOf,
-  deleteVoterKey,
-  identityFileOf,
-  loadMembership,
-  loadVoterKey,
-  nixSystem,
-} from './enrolment.ts';
+import { builderKeyFileOf, identityFileOf, loadMembership, loadVoterKey, nixSystem } from './enrolment.ts';
 import {
   createContainedMachine,
   createLogger,
@@ -30,13 +23,18 @@ import {
 } from './host/index.ts';
 import type { Logger, Startable } from './interfaces.ts';
 import { createJournal } from './journal/index.ts';
-import { createLedger, readGenesis } from './ledger/index.ts';
+import { createLedger } from './ledger/index.ts';
 import { createMesh, createToken, type Identity, loadIdentity, serveJoins, verifySignature } from './mesh/index.ts';
 import { createProject } from './project/index.ts';
-import { createBlobStore, createWitnessFile, lockStateFolder, openStore } from './store/index.ts';
+import { createBlobStore, createWitnessFile, openStore } from './store/index.ts';
+import { createLazyStore } from './wiring/lazy-store.ts';
 import { leadershipOf, unknownLeadership, votersOf } from './wiring/leadership.ts';
 import { createManifests } from './wiring/manifests.ts';
+import type { TurningPeer } from './wiring/peer-loop.ts';
 import { createProjectFollower } from './wiring/project-follower.ts';
+import { createVoteFolder, logFolderOf, type VoteFolder, witnessFileOf } from './wiring/vote-folder.ts';
+import { createVoteWatch } from './wiring/vote-watch.ts';
+import { createVoting } from './wiring/voting.ts';
 import { createVotingKey } from './wiring/voting-key.ts';
 
 /** Bytes of closures on their way into the store. */
@@ -58,27 +56,40 @@ interface Basis {
 }
 
 /** A peer that is put together and not started. @throws ParleyError of whatever part cannot be opened, with a hint. */
-export async function createNode(config: LoadedConfig): Promise<Startable> {
+export async function createNode(config: LoadedConfig): Promise<TurningPeer> {
   const { stateFolder } = config;
   const membership = await loadMembership(stateFolder);
   const identity = await loadIdentity(identityFileOf(stateFolder));
   const logger = createLogger({ level: config.logLevel }).child({ peer: membership.name });
   const basis: Basis = { config, membership, identity, logger, at: (...names) => join(stateFolder, ...names) };
-  const lock = await lockStateFolder(stateFolder);
-  const mesh = await createMeshParts(basis);
+  const folder = createVoteFolder(stateFolder);
+  const mesh = await createMeshParts(basis, folder, (error) => watch.damaged(error));
   const device = await createDeviceParts(basis, mesh);
   const project = await createProjectParts(basis, mesh, device);
-  const control = createControlParts(basis, mesh, device, project);
-  const parts: readonly Startable[] = [...mesh.parts, ...device.parts, ...project.parts, control];
+  const control = createControlParts(basis, folder, mesh, device, project);
+  const watch = createVoteWatch({ self: identity.peer, raftId: membership.raftId })({
+    folder,
+    ledger: mesh.ledger,
+    hasLeader: () => mesh.consensus === null || mesh.consensus.status().leader !== undefined,
+    announceKey: control.announceKey,
+    isBusy: () => device.device.activity() !== null,
+    clock,
+    logger,
+  });
+  const parts: readonly Startable[] = [...mesh.parts, ...device.parts, ...project.parts, control, watch];
+  const started: Startable[] = [];
   return {
+    turned: watch.turned,
     async start() {
-      for (const part of parts) await part.start();
+      for (const part of parts) {
+        started.unshift(part);
+        await part.start();
+      }
       logger.info({ addresses: mesh.mesh.addresses() }, 'peer runs');
     },
     async stop() {
-      for (const part of parts.toReversed()) await part.stop();
+      for (const part of started) await part.stop();
       for (const store of [...mesh.stores, ...device.stores]) await store.close();
-      await lock.release();
     },
   };
 }
@@ -86,7 +97,11 @@ export async function createNode(config: LoadedConfig): Promise<Startable> {
 type MeshParts = Awaited<ReturnType<typeof createMeshParts>>;
 
 /** The peer among its fleet: connections, the ledger, and a voter's part in it. */
-async function createMeshParts({ config, membership, identity, logger, at }: Basis) {
+async function createMeshParts(
+  { config, membership, identity, logger, at }: Basis,
+  folder: VoteFolder,
+  onDamage: (error: Error) => void,
+) {
   const voterKey = await loadVoterKey(at(), membership);
   const blobs = createBlobStore(at('blobs'));
   const ledgerStore = await openStore(at('ledger'));
@@ -116,38 +131,26 @@ async function createMeshParts({ config, membership, identity, logger, at }: Bas
     return {
       ...shared,
       consensus: null,
-      voterKey: null,
       leadership: unknownLeadership,
       parts: [ledger, mesh],
       stores: [ledgerStore],
     };
 
-  const votingKey = createVotingKey(
-    { peer: identity.peer, raftId: membership.raftId },
-    { identity: voterKey, ledger, deleteKey: () => deleteVoterKey(at()), logger },
-  );
-  const store = await openStore(at('consensus'));
-  const { chainHash, state } = readGenesis(genesis);
-  const configuration = {
-    voters: [...state.voters],
-    votersOutgoing: [],
-    learners: [],
-    learnersNext: [],
-    autoLeave: false,
+  const votingKey = createVotingKey({ peer: identity.peer, raftId: membership.raftId })({ identity: voterKey, ledger });
+  const disk = {
+    store: createLazyStore(() => openStore(logFolderOf(at()))),
+    witness: createWitnessFile(witnessFileOf(at())),
   };
-  const witness = createWitnessFile(at('consensus.witness'));
-  await bootstrapLog({ store, witness }, { index: state.index, term: state.term, chainHash, configuration });
   const members = ledger.raftMembers();
   const consensus = createConsensus({ raftId: membership.raftId })({
-    store,
-    witness,
+    ...disk,
     mesh,
     clock,
     logger,
     randomBytes,
     members,
     stateMachine: ledger,
-    certifying: { ledger: ledger.certification, sign: votingKey.sign, verifySignature },
+    certifying: { ledger: ledger.certification, sign: votingKey, verifySignature },
   });
   ledger.useConsensus(consensus);
   const leadership = leadershipOf({
@@ -156,8 +159,15 @@ async function createMeshParts({ config, membership, identity, logger, at }: Bas
     state: ledger.state,
     onApplied: ledger.onApplied,
   });
-  const parts = [ledger, mesh, consensus, votingKey];
-  return { ...shared, consensus, voterKey, leadership, parts, stores: [ledgerStore, store, witness] };
+  const voting = createVoting({ self: identity.peer, contacts, hasLog: membership.logBegun ?? false })({
+    disk,
+    ledger,
+    consensus,
+    folder,
+    onDamage,
+  });
+  const parts = [ledger, mesh, voting];
+  return { ...shared, consensus, leadership, parts, stores: [ledgerStore, disk.store, disk.witness] };
 }
 
 type DeviceParts = Awaited<ReturnType<typeof createDeviceParts>>;
@@ -301,10 +311,11 @@ async function createProjectParts(
 /** What people and other peers ask of this peer. */
 function createControlParts(
   { config, membership, logger, at }: Basis,
-  { mesh, ledger, blobs, consensus, voterKey, leadership }: MeshParts,
+  folder: VoteFolder,
+  { mesh, ledger, blobs, consensus, leadership }: MeshParts,
   { journal, closures, keepTwice, device }: DeviceParts,
   { project, builderAt, builderKey }: ProjectParts,
-): Startable {
+): Startable & { announceKey(voterKey: string): void } {
   const control = createControl({
     name: membership.name,
     socketPath: at('control.sock'),
@@ -337,15 +348,17 @@ function createControlParts(
   serveJoins({ mesh, logger, admit: control.admit });
   device.onChange(control.factsChanged);
   journal.onAppended(control.factsChanged);
+  const announce = (voterKey: string | null): void =>
+    control.announce({
+      ...{ peer: mesh.self, addresses: [...config.announce, ...mesh.addresses()], system: nixSystem() },
+      ...(builderKey && { builderKey }),
+      ...(voterKey !== null && { voterKey }),
+    });
   return {
+    announceKey: announce,
     async start() {
       await control.start();
-      const addresses = [...config.announce, ...mesh.addresses()];
-      control.announce({
-        ...{ peer: mesh.self, addresses, system: nixSystem() },
-        ...(builderKey && { builderKey }),
-        ...(voterKey && { voterKey: voterKey.peer }),
-      });
+      announce(await folder.key());
     },
     stop: () => control.stop(),
   };

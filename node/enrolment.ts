@@ -14,11 +14,11 @@ import { loadBuilderKey } from './build/index.ts';
 import { type Config, writeConfig } from './config.ts';
 import { createGenesis } from './ledger/index.ts';
 import { createIdentity, type Identity, joinFleet, loadIdentity, parseToken } from './mesh/index.ts';
-import { lockStateFolder } from './store/index.ts';
+import { lockStateFolder, syncFolder } from './store/index.ts';
 
 export const identityFileOf = (stateFolder: string): string => join(stateFolder, 'identity.key');
 /** The key that a voter signs certificates with: made anew for each raft id, gone with the vote. */
-const voterKeyFileOf = (stateFolder: string): string => join(stateFolder, 'voter.key');
+export const voterKeyFileOf = (stateFolder: string): string => join(stateFolder, 'voter.key');
 export const builderKeyFileOf = (stateFolder: string): string => join(stateFolder, 'builder.key');
 const membershipFileOf = (stateFolder: string): string => join(stateFolder, 'membership.cbor');
 
@@ -130,11 +130,6 @@ export async function loadVoterKey(stateFolder: string, { raftId }: Membership):
   });
 }
 
-/** Removes the key of a vote that is over: the peer starts as a plain member from then on. */
-export async function deleteVoterKey(stateFolder: string): Promise<void> {
-  await rm(voterKeyFileOf(stateFolder), { force: true });
-}
-
 /** Runs one enrolment alone on the state folder, with the keys at hand; a second enrolment of a folder is refused. */
 async function prepare(
   stateFolder: string,
@@ -170,7 +165,7 @@ async function prepare(
 }
 
 /** The key in a file, made there first where there is none. */
-function openKey(file: string): Promise<Identity> {
+export function openKey(file: string): Promise<Identity> {
   return loadIdentity(file).catch((error: ParleyError) => {
     if (error.code !== 'identity-missing') throw error;
     return createIdentity(file);
@@ -184,8 +179,10 @@ function dialable(config: Config): string[] {
   );
 }
 
-async function writeMembership(stateFolder: string, membership: Membership): Promise<void> {
+/** Replaces the record, whole or not at all. */
+export async function writeMembership(stateFolder: string, membership: Membership): Promise<void> {
   const file = membershipFileOf(stateFolder);
   await writeFile(`${file}.new`, encode(membership), { mode: 0o600, flush: true });
   await rename(`${file}.new`, file);
+  await syncFolder(stateFolder);
 }

@@ -18,14 +18,12 @@ async function main(words: readonly string[]): Promise<void> {
 async function run(given: PeerArguments): Promise<void> {
   const config = await loadConfig({ file: given.config, state: given.state });
   const { createNode } = await import('./create-node.ts');
-  const node = await createNode(config);
+  const { runPeer } = await import('./wiring/peer-loop.ts');
   const ended = new Promise<void>((end) => {
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => end());
     if (given.untilStdinCloses) process.stdin.resume().once('end', () => end());
   });
-  await node.start();
-  await ended;
-  await node.stop();
+  await runPeer({ stateFolder: config.stateFolder, create: () => createNode(config), ended });
 }
 
 async function beginMembership(given: PeerArguments): Promise<void> {
@@ -49,6 +47,8 @@ async function beginMembership(given: PeerArguments): Promise<void> {
   }
 }
 
+const exitStatuses: Readonly<Record<string, number>> = { usage: 2, removed: 4 };
+
 try {
   await main(process.argv.slice(2));
   process.exit(0);
@@ -56,5 +56,5 @@ try {
   const { code, message, hint } = toErrorRecord(error);
   console.error(`parley: ${message}${hint ? `\n${hint}` : ''}`);
   if (code === 'internal') console.error(error);
-  process.exit(code === 'usage' ? 2 : 1);
+  process.exit(exitStatuses[code] ?? 1);
 }

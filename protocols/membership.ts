@@ -8,6 +8,10 @@ export const membershipSchema = v.object({
   version: v.literal(1),
   ...joinGrantSchema.entries,
   contacts: v.pipe(v.array(joinContactSchema), v.maxLength(64)),
+  /** The voter's log exists: one that is missing from here on was lost. */
+  logBegun: v.optional(v.boolean()),
+  /** The fleet has removed this peer: its state folder is of no use any more. */
+  removed: v.optional(v.literal(true)),
 });
 /** `genesis` holds the fleet's first entry; `contacts` are the members to ask before the ledger names everybody. */
 export type Membership = v.InferOutput<typeof membershipSchema>;

@@ -4,7 +4,8 @@
 import type { Consensus } from './types.ts';
 import { type ConsensusComponents, type ConsensusInit, Voter } from './voter.ts';
 
-export { bootstrapLog } from './log-store.ts';
+export { advised, damaged, damagedLogCode } from './log-damage.ts';
+export { bootstrapLog, type LogDisk } from './log-store.ts';
 export type { MemberDirectory } from './message-links.ts';
 export type * from './types.ts';
 export type { ConsensusComponents, ConsensusInit } from './voter.ts';

@@ -3,7 +3,7 @@
 
 import { ParleyError } from '../../protocols/errors.ts';
 
-const damagedLogCode = 'damaged-log';
+export const damagedLogCode = 'damaged-log';
 
 const hintForOne =
   'This is the only voter of its fleet: nobody else holds what was acknowledged here. Restore its whole state folder from a backup, or begin a new generation of the fleet with the recovery key that `parley init` wrote.';
@@ -18,7 +18,8 @@ export function damaged(what: string, cause?: unknown): ParleyError {
 
 /** The same error with a hint that fits a fleet of these voters; other errors pass unchanged. */
 export function advised(error: unknown, voters: readonly number[]): unknown {
-  if (!(error instanceof ParleyError) || error.code !== damagedLogCode) return error;
+  const seen = error instanceof ParleyError && error.code === 'store-damaged' ? damaged(error.message, error) : error;
+  if (!(seen instanceof ParleyError) || seen.code !== damagedLogCode) return error;
   const hint = voters.length > 1 ? hintForSeveral : hintForOne;
-  return new ParleyError(error.code, error.message, { hint, cause: error.cause ?? error });
+  return new ParleyError(seen.code, seen.message, { hint, cause: seen.cause ?? seen });
 }

@@ -51,19 +51,11 @@ const entryKey = (index: number): string => `${entryPrefix}${String(index).padSt
 const bodyKey = (part: number): string => `${bodyPrefix}${String(part).padStart(4, '0')}`;
 
 /**
- * Gives a new voter its first state: a log that starts after `base`. Does nothing when the same base is there already.
- * @throws ParleyError `already-bootstrapped` when the store belongs to another log, `damaged-log` when it cannot be read.
+ * Gives a new voter its first state: a log that starts after `base`. Does nothing where there is a log already.
+ * @throws ParleyError `damaged-log` when that cannot be read.
  */
 export async function bootstrapLog({ store, witness }: LogDisk, base: records.SnapshotMetadata): Promise<void> {
-  const found = await readSealed(store, snapshotKey, records.snapshotRecordSchema);
-  if (found) {
-    if (found.index >= base.index) return;
-    throw new ParleyError(
-      'already-bootstrapped',
-      `cannot bootstrap the log at index ${base.index}: the store holds a log that starts at index ${found.index}`,
-      { hint: 'Start with the log that is there, or use an empty state folder.' },
-    );
-  }
+  if (await readSealed(store, snapshotKey, records.snapshotRecordSchema)) return;
   // There was a log here before: openLogStore() says what became of it.
   if (await readWitness(witness)) return;
   const tail = {

@@ -152,6 +152,12 @@ export interface Ledger extends Startable {
   /** Called with each certificate that moves certifiedIndex() or proves an entry of its own. */
   onCertified(listener: (certificate: Certificate) => void): () => void;
 
+  /**
+   * For a voter to which nobody sends entries any more: follows the changes of voters on other peers, by their certificates,
+   * and applies nothing. @returns the function that stops.
+   */
+  watchVoterSet(onSet: (set: VoterSet) => void): () => Promise<void>;
+
   /** May be called before `start`: nobody is a member until then. */
   meshMembers(): MeshMembersView;
   raftMembers(): RaftMembersView;

@@ -23,6 +23,7 @@ import { createProposals } from './proposals.ts';
 import { certifiedHere, replay, takeEntries, takeState } from './proven.ts';
 import { createReplica, type Replica } from './replica.ts';
 import { createSnapshotStore, type SnapshotStore } from './snapshots.ts';
+import { watchVoterSet } from './voter-set-watch.ts';
 
 const genesisKey = 'genesis';
 const contactsKey = 'contacts';
@@ -143,16 +144,20 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
       if (init.source === 'consensus') return;
       stops.push(
         followVoters({
-          ...{ self: init.self, mesh, clock, logger, verifySignature: components.verifySignature },
-          place: replica.state,
+          ...pulling(replica),
           certificates,
-          voters: views.voters,
-          isMember: views.mesh.isMember,
           take: (proven) => saying('entries', () => takeEntries(opened, proven)),
           takeState: (proven) => saying('a checkpoint', () => takeState(opened, proven)),
         }),
       );
     }
+
+    const pulling = (replica: Replica) => ({
+      ...{ self: init.self, mesh, clock, logger, verifySignature: components.verifySignature },
+      place: replica.state,
+      voters: views.voters,
+      isMember: views.mesh.isMember,
+    });
 
     /** A member that cannot store what it is sent stays behind: that must not go unseen. */
     async function saying(what: string, store: () => Promise<void>): Promise<void> {
@@ -227,6 +232,7 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
       checkpointDue: () => required().replica.checkpointDue(),
       certification: () => required().certification,
       onCertified: certified.add,
+      watchVoterSet: (onSet) => watchVoterSet(pulling(required().replica), required().certificates.trust(), onSet),
       meshMembers: () => views.mesh,
       raftMembers: () => views.raft,
       fetchBlob: blobClient.fetchBlob,

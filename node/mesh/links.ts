@@ -16,6 +16,9 @@ const duelMs = 3_000;
 /** What the newer one was opened for (a fresh dial's question) may end first; shorter than a duel. */
 const lingerMs = 2_000;
 
+/** The entry that removes a peer, and its certificate, reach it in this time. */
+const farewellMs = 5_000;
+
 interface Link {
   readonly connection: Connection;
   readonly ended: AbortController;
@@ -51,7 +54,7 @@ export interface Links {
   isConnected(peer: string): boolean;
   list(): ConnectedPeer[];
   /**
-   * Membership changed: drops who left. A stranger that has become a member stays one on this connection, over which it
+   * Membership changed: drops who left, after a moment. A stranger that has become a member stays one on this connection, over which it
    * still reads its grant; its mesh comes with a connection of its own.
    */
   review(): void;
@@ -66,6 +69,8 @@ export interface Links {
 export function createLinks({ self, clock, logger, isMember, joinsOpen }: LinksComponents, events: LinksEvents): Links {
   const members = new Map<string, Link[]>();
   const strangers = new Map<Connection, () => void>();
+  /** Connections of peers that are no members any more: they end in a moment. */
+  const dismissed = new Map<Connection, () => void>();
   let host: Libp2p | undefined;
 
   function opened(connection: Connection): void {
@@ -115,8 +120,10 @@ export function createLinks({ self, clock, logger, isMember, joinsOpen }: LinksC
   }
 
   function closed(connection: Connection): void {
-    strangers.get(connection)?.();
-    strangers.delete(connection);
+    for (const passing of [strangers, dismissed]) {
+      passing.get(connection)?.();
+      passing.delete(connection);
+    }
     const peer = connection.remotePeer.toString();
     if (!isMember(peer)) forget(connection);
     const links = members.get(peer);
@@ -135,13 +142,30 @@ export function createLinks({ self, clock, logger, isMember, joinsOpen }: LinksC
     cutConnection(connection, reason);
   }
 
+  /** A peer that was removed may still read that it was, over the streams that are open; it opens no more. */
+  function dismiss(peer: string, links: readonly Link[]): void {
+    members.delete(peer);
+    for (const { connection, ended } of links) {
+      ended.abort(new Error('no longer a member'));
+      dismissed.set(
+        connection,
+        clock.after(farewellMs, () => drop(connection, new Error('no longer a member'))),
+      );
+    }
+    events.onPeer(peer, false);
+  }
+
   /** libp2p remembers every peer that it has met; strangers come without end. */
   function forget({ remotePeer }: Connection): void {
     host?.peerStore.delete(remotePeer).catch((error) => logger.debug({ error: String(error) }, 'cannot forget a peer'));
   }
 
   function allConnections(): Connection[] {
-    return [...strangers.keys(), ...[...members.values()].flat().map(({ connection }) => connection)];
+    return [
+      ...strangers.keys(),
+      ...dismissed.keys(),
+      ...[...members.values()].flat().map(({ connection }) => connection),
+    ];
   }
 
   return {
@@ -155,10 +179,7 @@ export function createLinks({ self, clock, logger, isMember, joinsOpen }: LinksC
     isConnected: (peer) => members.has(peer),
     list: () => [...members].map(([peer, links]) => describe(peer, links)),
     review() {
-      for (const [peer, links] of [...members]) {
-        if (isMember(peer)) continue;
-        for (const { connection } of links) drop(connection, new Error('no longer a member'));
-      }
+      for (const [peer, links] of [...members]) if (!isMember(peer)) dismiss(peer, links);
     },
     demote(connection) {
       closed(connection);

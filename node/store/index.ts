@@ -3,5 +3,6 @@
 
 export { createBlobStore } from './blobs.ts';
 export { openStore } from './database.ts';
+export { syncFolder } from './files.ts';
 export { lockStateFolder, type StateLock } from './state-lock.ts';
 export { createWitnessFile } from './witness-file.ts';

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import { identityFromSeed } from '../../node/mesh/index.ts';
+import { createManualClock } from '../helpers/manual-clock.ts';
 import { connection, newPeer, startTogether, within } from './fixtures.ts';
 
 const echo = '/parley/echo/1';
@@ -35,19 +36,27 @@ test('createMesh() refuses an address where another peer answers', async (t) => 
 });
 
 for (const listen of ['/ip4/127.0.0.1/tcp/0', '/ip4/127.0.0.1/tcp/0/ws']) {
-  test(`createMesh() cuts a removed member off over ${listen}`, async (t) => {
-    const [a, b] = [newPeer(t, { listen: [listen] }), newPeer(t, { listen: [listen] })];
-    b.mesh.handle(echo, async (stream) => {
-      await stream.send((await stream.receive()) ?? new Uint8Array(0));
-      await stream.receive();
+  test(`createMesh() cuts a removed member off over ${listen}, after a moment`, async (t) => {
+    const time = createManualClock();
+    const [a, b] = [newPeer(t, { listen: [listen], clock: time }), newPeer(t, { listen: [listen] })];
+    a.mesh.handle(echo, async (stream) => {
+      for (let said = await stream.receive(); said !== undefined; said = await stream.receive())
+        await stream.send(said);
     });
     await startTogether([a, b]);
-    const stream = await a.mesh.open(b.mesh.self, echo, within());
-    await stream.send(new Uint8Array([5]));
-    assert.deepEqual(await stream.receive(within()), new Uint8Array([5]));
+    const stream = await b.mesh.open(a.mesh.self, echo, within());
+    const said = new Uint8Array([5]);
+    await stream.send(said);
+    assert.deepEqual(await stream.receive(within()), said);
     const cutOff = connection(b.mesh, a.mesh.self, false);
     a.members.remove(b.mesh.self);
     assert.deepEqual(a.mesh.connectedPeers(), []);
+    await stream.send(said);
+    assert.deepEqual(await stream.receive(within()), said, 'it may still hear why');
+    const more = await b.mesh.open(a.mesh.self, echo, within());
+    await assert.rejects(async () => more.receive(within()), { code: 'stream-closed' });
+    await assert.rejects(a.mesh.open(b.mesh.self, echo, within()), { code: 'peer-unreachable' });
+    time.advance(5_000);
     await assert.rejects(stream.receive(within()), { code: 'stream-closed' });
     await cutOff;
     const again = b.mesh.open(a.mesh.self, echo, within());

@@ -2,9 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createVotingKey, isVoteOver } from '../../node/wiring/voting-key.ts';
-import type { LedgerState } from '../../protocols/ledger-state.ts';
-import { createTestLogger } from '../helpers/ledger-peers.ts';
+import { isVoteOver } from '../../node/wiring/vote-plan.ts';
+import { createVotingKey } from '../../node/wiring/voting-key.ts';
 import { createLedgerScript, type LedgerScript, peerIdOf } from '../helpers/ledger-script.ts';
 
 const own = { peer: peerIdOf('n2'), raftId: 2 };
@@ -32,38 +31,12 @@ test('isVoteOver() is false until no half of the voters has the raft id', () => 
   assert.equal(isVoteOver(late.state(), { peer: own.peer, raftId: 4 }), false, 'a later vote of the same peer');
 });
 
-test('createVotingKey() signs until the vote is over, and is deleted once that is certified', async () => {
+test('createVotingKey() signs until the vote is over', () => {
   const script = removed();
-  const listeners: (() => void)[] = [];
-  let certified = script.state().index;
-  let deleted = 0;
-  const key = createVotingKey(own, {
-    identity: { sign: () => new Uint8Array([1]) },
-    ledger: {
-      state: (): LedgerState => script.state(),
-      certification: () => ({ certifiedIndex: () => certified }),
-      onApplied(listener) {
-        listeners.push(listener);
-        return () => undefined;
-      },
-      onCertified: () => () => undefined,
-    },
-    deleteKey: async () => {
-      deleted += 1;
-    },
-    logger: createTestLogger([]),
-  });
-  await key.start();
-  assert.ok(key.sign(new Uint8Array()));
+  const sign = createVotingKey(own)({ identity: { sign: () => new Uint8Array([1]) }, ledger: script });
+  assert.ok(sign(new Uint8Array()));
   script.configure({ voters: [1, 3], votersOutgoing: [1, 2, 3] });
-  for (const tell of listeners) tell();
-  assert.ok(key.sign(new Uint8Array()));
+  assert.ok(sign(new Uint8Array()));
   script.configure({ voters: [1, 3] });
-  for (const tell of listeners) tell();
-  assert.equal(key.sign(new Uint8Array()), undefined);
-  assert.equal(deleted, 0, 'nobody has certified it yet');
-  certified = script.state().voterSet.index;
-  for (const tell of listeners) tell();
-  for (const tell of listeners) tell();
-  assert.equal(deleted, 1);
+  assert.equal(sign(new Uint8Array()), undefined);
 });

@@ -1,0 +1,131 @@
+// Owns what a state folder says about its peer's vote, and the steps by which that changes. A voting key is deleted before
+// anything else of its vote is, and made only where nothing is left of an earlier one; so a crash between two steps
+// leaves either the old vote whole, or none and the rest to be cleared away at the next start.
+
+import { rename, rm, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { ParleyError } from '../../protocols/errors.ts';
+import type { JoinContact } from '../../protocols/join.ts';
+import type { Membership } from '../../protocols/membership.ts';
+import { loadMembership, openKey, voterKeyFileOf, writeMembership } from '../enrolment.ts';
+import { loadIdentity } from '../mesh/index.ts';
+import { syncFolder } from '../store/index.ts';
+import type { VoteTurn } from './vote-plan.ts';
+
+/** The changes to a folder that must be on the disk one after another. */
+export interface FolderFiles {
+  /** Removes a file or a folder with all in it, if it is there. */
+  remove(path: string): Promise<void>;
+  /** Gives a file or folder that is there another name, in place of what had that name. */
+  replace(from: string, to: string): Promise<void>;
+  write(stateFolder: string, membership: Membership): Promise<void>;
+}
+
+export interface VoteFolder {
+  /** Clears away what a crash left half-done. @throws ParleyError `removed` where the fleet has removed the peer. */
+  settle(): Promise<Membership>;
+  /** Carries a turn out; called again after a crash, it ends the same. */
+  carryOut(turn: VoteTurn): Promise<void>;
+  /** The public half of the voting key; null without one. */
+  key(): Promise<string | null>;
+  makeKey(): Promise<string>;
+  dropKey(): Promise<void>;
+  /** Notes who votes, for a start at which the ledger cannot say. */
+  noteVoters(voters: readonly JoinContact[]): Promise<void>;
+  /** Notes that the voter's log exists. */
+  logBegun(): Promise<void>;
+}
+
+/** Where a voter's log lies, and its witness beside it. */
+export const logFolderOf = (stateFolder: string): string => join(stateFolder, 'consensus');
+export const witnessFileOf = (stateFolder: string): string => join(stateFolder, 'consensus.witness');
+
+export function createVoteFolder(stateFolder: string, files: FolderFiles = realFiles): VoteFolder {
+  const keyFile = voterKeyFileOf(stateFolder);
+  const logPaths = [logFolderOf(stateFolder), witnessFileOf(stateFolder)];
+
+  async function write(change: Partial<Membership>): Promise<void> {
+    const { logBegun: _, ...membership } = await loadMembership(stateFolder);
+    await files.write(stateFolder, { ...membership, ...change });
+  }
+
+  async function clearLog(): Promise<void> {
+    for (const path of logPaths) await files.remove(path);
+  }
+
+  /** Keeps the newest damaged log for whoever wants to look into it. */
+  async function setLogAside(): Promise<void> {
+    for (const path of logPaths) if (await exists(path)) await files.replace(path, `${path}.damaged`);
+  }
+
+  return {
+    async settle() {
+      const membership = await loadMembership(stateFolder);
+      if (membership.removed) throw removedError(membership.name);
+      if (membership.raftId > 0 && !(await exists(keyFile))) {
+        await setLogAside();
+        await write({ raftId: 0 });
+      } else if (membership.raftId === 0) await clearLog();
+      return loadMembership(stateFolder);
+    },
+    async carryOut(turn) {
+      switch (turn.kind) {
+        case 'take-up':
+          await clearLog();
+          await write({ raftId: turn.raftId, roles: [...turn.roles] });
+          return;
+        case 'give-up':
+          await files.remove(keyFile);
+          await write({ raftId: 0, roles: [...turn.roles] });
+          await clearLog();
+          return;
+        case 'set-aside':
+          await files.remove(keyFile);
+          await setLogAside();
+          await write({ raftId: 0 });
+          return;
+        case 'leave':
+          await files.remove(keyFile);
+          await write({ raftId: 0, removed: true });
+          await clearLog();
+          throw removedError((await loadMembership(stateFolder)).name);
+      }
+    },
+    async key() {
+      return (await exists(keyFile)) ? (await loadIdentity(keyFile)).peer : null;
+    },
+    makeKey: async () => (await openKey(keyFile)).peer,
+    dropKey: () => files.remove(keyFile),
+    noteVoters: async (contacts) => {
+      const { logBegun } = await loadMembership(stateFolder);
+      await write({ ...(logBegun && { logBegun }), contacts: [...contacts] });
+    },
+    logBegun: () => write({ logBegun: true }),
+  };
+}
+
+const realFiles: FolderFiles = {
+  async remove(path) {
+    await rm(path, { recursive: true, force: true });
+    await syncFolder(dirname(path));
+  },
+  async replace(from, to) {
+    await rm(to, { recursive: true, force: true });
+    await rename(from, to);
+    await syncFolder(dirname(to));
+  },
+  write: writeMembership,
+};
+
+async function exists(path: string): Promise<boolean> {
+  const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error;
+  });
+  return found !== undefined;
+}
+
+function removedError(name: string): ParleyError {
+  return new ParleyError('removed', `'${name}' was removed from the fleet: this peer has stopped for good`, {
+    hint: 'To let this machine join again, use an empty state folder and the token of a new invite.',
+  });
+}

@@ -1,0 +1,134 @@
+// Owns how a running peer follows what the ledger says about its vote: it makes or drops the key by itself, and says when the
+// process must start anew as something else.
+
+import type { VoterSet } from '../../protocols/certificate.ts';
+import type { LedgerState } from '../../protocols/ledger-state.ts';
+import type { Clock, Logger, Startable } from '../interfaces.ts';
+import type { VoteFolder } from './vote-folder.ts';
+import { goneOn, nextVoteStep, type VoteTurn } from './vote-plan.ts';
+
+/** A device that switches is not disturbed: it is asked again this often whether it still does. */
+const lookPeriodMs = 1_000;
+/** A voter without a leader for so long asks others whether it still votes. */
+const leaderlessMs = 5_000;
+
+export interface VoteWatch extends Startable {
+  /** Resolves with the first turn that is due. */
+  readonly turned: Promise<VoteTurn>;
+  /** Consensus could not start with the log that it found: this peer goes on without, since others vote. */
+  damaged(error: Error): void;
+}
+
+export function createVoteWatch(init: {
+  readonly self: string;
+  /** Under which this process runs; 0 for a peer that does not vote. */
+  readonly raftId: number;
+}): (components: {
+  readonly folder: Pick<VoteFolder, 'key' | 'makeKey' | 'dropKey' | 'noteVoters'>;
+  readonly ledger: {
+    state(): LedgerState;
+    onApplied(listener: () => void): () => void;
+    certification(): { certifiedIndex(): number };
+    watchVoterSet(onSet: (set: VoterSet) => void): () => Promise<void>;
+  };
+  /** False on a voter that knows of no leader. */
+  readonly hasLeader: () => boolean;
+  /** The ledger is to be told of this key. */
+  readonly announceKey: (key: string) => void;
+  /** True while the device must not be interrupted. */
+  readonly isBusy: () => boolean;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}) => VoteWatch {
+  return ({ folder, ledger, hasLeader, announceKey, isBusy, clock, logger }) => {
+    const { promise: turned, resolve } = Promise.withResolvers<VoteTurn>();
+    let stops: (() => void)[] = [];
+    let looking: Promise<void> | undefined;
+    let notedIndex = 0;
+    let proven: VoterSet | undefined;
+    let ledAtMs = clock.monotonicMs();
+    let stopFollowing: (() => Promise<void>) | undefined;
+
+    function wake(): void {
+      looking ??= look()
+        .catch((error: unknown) => logger.error({ error: String(error) }, 'the vote could not be followed'))
+        .finally(() => {
+          looking = undefined;
+        });
+    }
+
+    async function look(): Promise<void> {
+      await noteVoters(ledger.state());
+      const key = await folder.key();
+      const step = nextVoteStep(stateSeen(), { peer: init.self, raftId: init.raftId, key });
+      await followWhereForgotten();
+      if (step.kind === 'stay') return;
+      if (step.kind === 'make-key') announceKey(await folder.makeKey());
+      else if (step.kind === 'drop-key') await folder.dropKey();
+      // What a leader alone says may be a lie: a vote ends for good with the word of a majority.
+      else if (isProven() && (step.kind === 'leave' || !isBusy())) turn(step);
+    }
+
+    async function noteVoters({ voterSet, members }: LedgerState): Promise<void> {
+      if (voterSet.index === notedIndex) return;
+      const voters = voterSet.voters.map(({ peer, raftId }) => ({
+        ...{ peer, raftId },
+        addresses: members[peer]?.addresses ?? [],
+      }));
+      await folder.noteVoters(voters);
+      notedIndex = voterSet.index;
+    }
+
+    /** The ledger's state with the newest voters that somebody has proven. */
+    function stateSeen(): Parameters<typeof nextVoteStep>[0] {
+      const state = ledger.state();
+      return proven === undefined || proven.index <= state.voterSet.index ? state : goneOn(state, proven);
+    }
+
+    function isProven(): boolean {
+      const { voterSet } = ledger.state();
+      return (proven?.index ?? 0) > voterSet.index || ledger.certification().certifiedIndex() >= voterSet.index;
+    }
+
+    /** A voter that is being dropped, or was while it was away, is sent nothing any more. */
+    async function followWhereForgotten(): Promise<void> {
+      const now = clock.monotonicMs();
+      if (hasLeader()) ledAtMs = now;
+      const votes = ledger.state().members[init.self]?.roles.includes('voter') === true;
+      const isForgotten = init.raftId > 0 && (!votes || now - ledAtMs >= leaderlessMs);
+      if (isForgotten === (stopFollowing !== undefined)) return;
+      if (!isForgotten) {
+        await stopFollowing?.();
+        stopFollowing = undefined;
+      } else {
+        stopFollowing = ledger.watchVoterSet((set) => {
+          proven = set;
+          wake();
+        });
+      }
+    }
+
+    function turn(to: VoteTurn): void {
+      if (stops.length > 0) logger.warn(to, 'this peer starts anew: its part in the fleet has changed');
+      resolve(to);
+    }
+
+    return {
+      turned,
+      damaged(error) {
+        logger.error({ error: error.message }, 'this voter sets its log aside and takes part under a new key');
+        resolve({ kind: 'set-aside', reason: error.message });
+      },
+      async start() {
+        stops = [ledger.onApplied(wake), clock.every(lookPeriodMs, wake)];
+        wake();
+      },
+      async stop() {
+        for (const stop of stops) stop();
+        stops = [];
+        await looking;
+        await stopFollowing?.();
+      },
+    };
+  };
+}

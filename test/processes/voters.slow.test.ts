@@ -1,0 +1,117 @@
+// Shows with real processes that voters come and go while the fleet runs, that a removed peer stops for good, and that a
+// voter with a damaged log takes part again under a new key.
+
+import assert from 'node:assert/strict';
+import { access, readdir, readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { test } from 'node:test';
+import { setTimeout as wait } from 'node:timers/promises';
+import { check } from '../../protocols/codec.ts';
+import { noticesViewSchema, type VotersView, votersViewSchema } from '../../protocols/views.ts';
+import { controllerOf, type ProcessFleet, startProcessFleet } from './process-fleet.ts';
+
+const patienceMs = 60_000;
+
+const isThere = (file: string): Promise<boolean> =>
+  access(file).then(
+    () => true,
+    () => false,
+  );
+
+async function eventually(what: string, holds: () => Promise<boolean>): Promise<void> {
+  const deadlineMs = performance.now() + patienceMs;
+  while (!(await holds())) {
+    assert.ok(performance.now() < deadlineMs, `not seen within ${patienceMs / 1000} s: ${what}`);
+    await wait(100);
+  }
+}
+
+async function votersOf({ command }: ProcessFleet, peers?: readonly string[]): Promise<VotersView> {
+  return check(votersViewSchema, await command({ name: 'voters' }, { ...(peers && { peers }) }));
+}
+
+const standings = ({ voters }: VotersView): string[] => voters.map(({ name, standing }) => `${name} ${standing}`);
+
+test('voters come and go while the fleet runs, and a removed peer stops for good', async (t) => {
+  const tested = await startProcessFleet(t, { voters: 3, members: 1 });
+  const fileOf = (name: string, file: string): string => path.join(tested.peer(name).stateFolder, file);
+  const pids = tested.names.map((name) => tested.peer(name).pid());
+
+  await tested.command({ name: 'voters-add', host: 'm1' }, { follow: true });
+  assert.deepEqual(standings(await votersOf(tested)), ['m1 votes', 'v1 votes', 'v2 votes', 'v3 votes']);
+  assert.ok(await isThere(fileOf('m1', 'voter.key')));
+
+  const leading = controllerOf(await tested.until('a controller', ({ controller }) => controller !== null));
+  await tested.command({ name: 'voters-remove', host: leading }, { follow: true, patienceMs });
+  await eventually(`${leading} has no key`, async () => !(await isThere(fileOf(leading, 'voter.key'))));
+  await eventually(`${leading} has no log`, async () => !(await isThere(fileOf(leading, 'consensus'))));
+  const rest = tested.names.filter((name) => name !== leading);
+  assert.deepEqual(standings(await votersOf(tested)), rest.map((name) => `${name} votes`).toSorted());
+  await tested.until(`${leading} takes part`, (view) => view.peers.every(({ online }) => online));
+
+  // Asleep while its vote is taken, it learns of it from the others alone.
+  const asleep = rest.find((name) => name !== 'm1') ?? '';
+  tested.peer(asleep).pause();
+  const awake = tested.names.filter((name) => name !== asleep);
+  await tested.until('a controller', ({ controller }) => controller !== null && controller !== asleep, awake);
+  await tested.command({ name: 'voters-remove', host: asleep }, { follow: true, peers: ['m1'], patienceMs });
+  tested.peer(asleep).resume();
+  await eventually(`${asleep} has no key`, async () => !(await isThere(fileOf(asleep, 'voter.key'))));
+  assert.deepEqual(
+    tested.names.map((name) => tested.peer(name).pid()),
+    pids,
+    'all in the processes that were started',
+  );
+
+  const gone = rest.find((name) => name !== 'm1' && name !== asleep) ?? '';
+  await tested.command({ name: 'voters-add', host: asleep }, { follow: true, peers: ['m1'], patienceMs });
+  await tested.command({ name: 'peers-remove', host: gone }, { follow: true, peers: ['m1'], patienceMs });
+  await eventually(`${gone} ends`, async () => tested.peer(gone).state() === 'stopped');
+  assert.equal(tested.peer(gone).crashed(), 'exit status 4');
+  assert.equal(await isThere(fileOf(gone, 'voter.key')), false);
+  tested.peer(gone).start();
+  await eventually(`${gone} ends again`, async () => tested.peer(gone).state() === 'stopped');
+  assert.match(await readFile(tested.peer(gone).logFile, 'utf8'), new RegExp(`'${gone}' was removed from the fleet`));
+  await tested.write('after', asleep);
+  await tested.command({ name: 'commit', message: 'after all that' }, { follow: true, peers: [asleep], patienceMs });
+});
+
+test('a voter with a flipped bit in its log sets it aside and votes again under a new key', async (t) => {
+  const tested = await startProcessFleet(t, { voters: 3, members: 0 });
+  const victim = tested.peer('v2');
+  const fileOf = (file: string): string => path.join(victim.stateFolder, file);
+  const before = (await votersOf(tested)).voters.find(({ name }) => name === 'v2')?.raftId;
+  const keyBefore = await readFile(fileOf('voter.key'), 'utf8');
+  const key = await readFile(fileOf('identity.key'), 'utf8');
+  await victim.kill();
+  await flipBit(fileOf('consensus'));
+  victim.start();
+  await eventually('it votes under a new number', async () => {
+    const { voters, change } = await votersOf(tested, ['v1', 'v3']);
+    const own = voters.find(({ name }) => name === 'v2');
+    return change === null && own?.standing === 'votes' && own.raftId !== before && own.online;
+  });
+  assert.notEqual(await readFile(fileOf('voter.key'), 'utf8'), keyBefore);
+  assert.equal(await readFile(fileOf('identity.key'), 'utf8'), key, 'it is the same peer');
+  assert.ok(await isThere(fileOf('consensus.damaged')));
+  assert.match(await readFile(victim.logFile, 'utf8'), /sets its log aside/);
+  const notices = check(noticesViewSchema, await tested.command({ name: 'notices', after: 0, follow: false }));
+  assert.ok(notices.notices.some(({ text, level }) => level === 'failure' && /^v2 lost what it knew/.test(text)));
+  await tested.peer('v3').kill();
+  await tested.write('again', 'v1');
+  await tested.command(
+    { name: 'commit', message: 'its vote counts' },
+    { follow: true, peers: ['v1', 'v2'], patienceMs },
+  );
+});
+
+/** Flips a bit in the middle of the newest of LevelDB's logs that holds entries. */
+async function flipBit(folder: string): Promise<void> {
+  const logs = (await readdir(folder)).filter((name) => name.endsWith('.log')).toSorted();
+  const file = path.join(folder, logs.at(-1) ?? assert.fail('no log'));
+  const bytes = await readFile(file);
+  assert.ok(bytes.byteLength > 4_096, `${bytes.byteLength} bytes in ${logs}`);
+  const middle = Math.floor(bytes.byteLength / 2);
+  bytes[middle] = (bytes[middle] ?? 0) ^ 1;
+  await writeFile(file, bytes);
+}
