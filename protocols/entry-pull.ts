@@ -21,8 +21,8 @@ export const entrySnapshotPartBytes = 256 * 1024;
 /** Entries without a certificate that a follower keeps aside, and their bytes: a server that has no certificate within them sends a checkpoint. */
 export const uncertifiedEntriesMax = 8 * entryPageEntriesMax;
 export const uncertifiedBytesMax = 16 * entryPageBytes;
-/** A sender that has nothing to send says so this often; three silent periods end the stream. */
-export const entryPullIdleMs = 5_000;
+/** A sender that has nothing to send says so this often; three silent periods end the stream. The mesh notices a dead peer sooner: this is for one that hangs, and a thousand followers make it dear. */
+export const entryPullIdleMs = 30_000;
 
 const dataSchema = v.pipe(
   bytesSchema,

@@ -53,6 +53,8 @@ export interface Links {
   best(peer: string): Connection | undefined;
   isConnected(peer: string): boolean;
   list(): ConnectedPeer[];
+  /** How many peers list() would name. */
+  count(): number;
   /**
    * Membership changed: drops who left, after a moment. A stranger that has become a member stays one on this connection, over which it
    * still reads its grant; its mesh comes with a connection of its own.
@@ -178,6 +180,7 @@ export function createLinks({ self, clock, logger, isMember, joinsOpen }: LinksC
     best: (peer) => members.get(peer)?.find(({ connection }) => connection.status === 'open')?.connection,
     isConnected: (peer) => members.has(peer),
     list: () => [...members].map(([peer, links]) => describe(peer, links)),
+    count: () => members.size,
     review() {
       for (const [peer, links] of [...members]) if (!isMember(peer)) dismiss(peer, links);
     },

@@ -104,7 +104,7 @@ class Libp2pMesh implements Mesh {
       self,
       clock,
       addresses: () => this.addresses(),
-      connectionCount: () => this.#links.list().length,
+      connectionCount: () => this.#links.count(),
       open: (connection, protocol, signal) => this.#openOn(connection, protocol, signal),
       drop: (connection, reason) => this.#links.drop(connection, reason),
       onNoMesh: (connection) => this.#links.demote(connection),

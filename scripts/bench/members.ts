@@ -1,0 +1,161 @@
+// Measures what a thousand members cost their controller: a storm in which all connect at once and catch up, and a minute in
+// which each follows the ledger and beats every fifteen seconds. The controller is a real peer alone in its process; the
+// members are real connections with a key each, simulated by a few processes. Aims: 2 % of a core, 400 bytes, no failure.
+
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
+import { foundFleet } from '../../node/enrolment.ts';
+import { check } from '../../protocols/codec.ts';
+import { configSchema } from '../../protocols/config.ts';
+import { printFigures, round, tell } from './bench-fleet.ts';
+import { memberIdentity, type SessionsOrder, type SessionsReport } from './member-sessions.ts';
+import { seedMembers } from './seed-members.ts';
+
+const isQuick = process.argv.includes('--quick');
+const membersCount = isQuick ? 40 : 1_000;
+const clientProcesses = 4;
+/** Entries that each member lacks when it connects. */
+const behind = 10;
+const settleMs = isQuick ? 1_000 : 20_000;
+const measureMs = isQuick ? 5_000 : 60_000;
+const ticksPerSecond = 100;
+/** As the launcher gives them to a peer. */
+const peerFlags = ['--max-semi-space-size=1', '--optimize-for-size', '--v8-pool-size=1'];
+/** One more of the signatures of a certificate: a pair of a raft id and 64 bytes. */
+const signatureBytes = 68;
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  server.close();
+  if (address === null || typeof address === 'string') throw new Error('no free port');
+  return address.port;
+}
+
+async function processorTicks(pid: number): Promise<number> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return Number(fields[11]) + Number(fields[12]);
+}
+
+async function rssMiB(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8');
+  return round(Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1]) / 1024, 1);
+}
+
+async function cpuPercent(pid: number): Promise<number> {
+  const before = await processorTicks(pid);
+  const startedMs = performance.now();
+  await wait(measureMs);
+  const seconds = (performance.now() - startedMs) / 1000;
+  return round((((await processorTicks(pid)) - before) / ticksPerSecond / seconds) * 100, 2);
+}
+
+async function answerOf<T>(child: ChildProcess): Promise<T> {
+  const exited = once(child, 'exit').then(([code]) => {
+    throw new Error(`a process of the bench ended with ${code}`);
+  });
+  const [answer] = await Promise.race([once(child, 'message'), exited]);
+  exited.catch(() => undefined);
+  return answer as T;
+}
+
+/** A process of the bench ends when the channel to it closes. */
+async function end(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null) return;
+  const ended = once(child, 'exit');
+  if (child.connected) child.disconnect();
+  const late = setTimeout(() => child.kill('SIGKILL'), 20_000);
+  await ended;
+  clearTimeout(late);
+}
+
+async function measure(folder: string, children: ChildProcess[]): Promise<Record<string, unknown>> {
+  const address = `/ip4/127.0.0.1/tcp/${await freePort()}`;
+  const config = check(configSchema, { version: 1, listen: [address], discovery: 'none', logLevel: 'error' });
+  const { peer } = await foundFleet({ stateFolder: folder, config, name: 'gate', site: 'home', nowMs: Date.now() });
+  tell(`writing ${membersCount} members into the ledger`);
+  const peers = Array.from({ length: membersCount }, (_, number) => memberIdentity(number).peer);
+  const place = await seedMembers(folder, peers, behind);
+
+  const environment = { ...process.env, MALLOC_ARENA_MAX: '1' };
+  const options = { execArgv: peerFlags, env: environment, stdio: ['ignore', 'inherit', 'inherit', 'ipc'] } as const;
+  const controller = fork(join(import.meta.dirname, 'members-controller.ts'), [folder], {
+    ...options,
+    stdio: [...options.stdio],
+  });
+  children.push(controller);
+  await answerOf(controller);
+  const pid = controller.pid ?? 0;
+  await wait(settleMs);
+  const alone = { rssMiB: await rssMiB(pid), cpuPercent: await cpuPercent(pid) };
+
+  tell(`${membersCount} members connect at once`);
+  const clients = Array.from({ length: clientProcesses }, () =>
+    fork(join(import.meta.dirname, 'member-sessions.ts'), ['serve']),
+  );
+  children.push(...clients);
+  await Promise.all(clients.map((client) => answerOf(client)));
+  controller.send('watch');
+  const startedMs = performance.now();
+  const before = await processorTicks(pid);
+  const share = membersCount / clientProcesses;
+  const reports = await Promise.all(
+    clients.map((client, at) => {
+      const order: SessionsOrder = {
+        controller: peer,
+        address: `${address}/p2p/${peer}`,
+        first: at * share,
+        count: share,
+        ...place,
+      };
+      client.send(order);
+      return answerOf<SessionsReport>(client);
+    }),
+  );
+  const seconds = (performance.now() - startedMs) / 1000;
+  const busySeconds = ((await processorTicks(pid)) - before) / ticksPerSecond;
+  const stalled = answerOf<{ readonly stallMs: number }>(controller);
+  controller.send('tell');
+  const { stallMs } = await stalled;
+  const failures = reports.flatMap((report) => report.failures);
+  for (const failure of failures) tell(failure);
+  const served = reports.reduce((sum, report) => sum + report.served, 0);
+  const beyondEntries = Math.max(...reports.map((report) => report.beyondEntriesMax));
+
+  tell(`all are served after ${round(seconds, 1)} s; measuring for ${measureMs / 1000} s`);
+  await wait(settleMs);
+  const steady = { cpuPercent: await cpuPercent(pid), rssMiB: await rssMiB(pid) };
+  return {
+    members: membersCount,
+    alone,
+    ...steady,
+    catchUp: { entries: behind, bytesBeyondEntries: beyondEntries, with3Of5: beyondEntries + 2 * signatureBytes },
+    storm: {
+      served,
+      failures: membersCount - served,
+      retries: reports.reduce((sum, report) => sum + report.retries, 0),
+      seconds: round(seconds, 1),
+      controllerSeconds: round(busySeconds, 1),
+      stallMs: round(stallMs, 1),
+    },
+  };
+}
+
+// The rooms' own timers keep no process alive.
+setInterval(() => undefined, 60_000);
+const folder = await mkdtemp(join(tmpdir(), 'parley-members-'));
+const children: ChildProcess[] = [];
+try {
+  printFigures(await measure(folder, children));
+} finally {
+  await Promise.all(children.map(end));
+  await rm(folder, { recursive: true, force: true });
+}
+process.exit(0);
