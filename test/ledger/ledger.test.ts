@@ -109,7 +109,9 @@ async function damageNewest({ store }: LedgerPeer): Promise<void> {
 test('createLedger() lets consensus compact only what a certified checkpoint and a snapshot after it settle', async (t) => {
   const fleet = await createLedgerFleet(t);
   const n1 = await fleet.add('n1', 'consensus');
-  await fleet.fill(100);
+  fleet.consensus.certifies = false;
+  await fleet.fill(1_100);
+  fleet.consensus.certifies = true;
   await n1.ledger.snapshot();
   await fleet.fill(10);
   await n1.ledger.snapshot();
