@@ -1,4 +1,4 @@
-// Owns the command lines of the peer itself: `run`, `init` and `join`. Parsing only; main.ts acts.
+// Owns the command lines of the peer itself: `run`, `init`, `join`, `recover` and `trust`. Parsing only; main.ts acts.
 
 import { parseArgs } from 'node:util';
 import { ParleyError } from '../protocols/errors.ts';
@@ -6,7 +6,11 @@ import { ParleyError } from '../protocols/errors.ts';
 export const usage = `Usage:
   parley init --name NAME --site SITE [options]   found a fleet of one on this machine
   parley join TOKEN|- [options]                   join the fleet that the token names; - reads it from standard input
-  parley run [options]                            run the peer of the state folder
+  parley run [options]                            run the peer of the state folder; exit status 4: the fleet has removed it
+  parley recover --show                           say how far the stopped peer's ledger is, after most voters were lost
+  parley recover --key FILE --yes                 begin a new generation of the fleet there, with the key that init wrote
+  parley recover --without-key --yes              … where that key is lost: each device must then be told to trust it
+  parley trust HASH                               accept, on this device, the generation with this record
 
 Options:
   --state DIR            state folder (default: $PARLEY_STATE, /var/lib/parley for root, else ~/.local/state/parley)
@@ -19,7 +23,7 @@ Options:
   --trusted-public-key K key of such a cache, NAME:BASE64, repeatable
   --speak-as             let the local socket speak as any operator: for demonstrations only
   --until-stdin-closes   (run) end when standard input ends
-  --json                 (init, join) print the result as JSON
+  --json                 (all but run) print the result as JSON
   --help
 
 Examples:
@@ -43,6 +47,10 @@ const options = {
   'health-settle-ms': { type: 'string' },
   'log-level': { type: 'string' },
   'until-stdin-closes': { type: 'boolean' },
+  key: { type: 'string' },
+  'without-key': { type: 'boolean' },
+  show: { type: 'boolean' },
+  yes: { type: 'boolean' },
   json: { type: 'boolean' },
   help: { type: 'boolean', short: 'h' },
 } as const;
@@ -50,12 +58,17 @@ const options = {
 const defaultListen = ['/ip4/0.0.0.0/tcp/4400', '/ip4/0.0.0.0/tcp/4401/ws'];
 
 export interface PeerArguments {
-  readonly command: 'run' | 'init' | 'join' | 'help';
+  readonly command: 'run' | 'init' | 'join' | 'recover' | 'trust' | 'help';
   readonly state: string | undefined;
   readonly config: string | undefined;
   readonly name: string;
   readonly site: string;
+  /** Of `join`; of `trust` the hash of a record. */
   readonly token: string;
+  /** The recovery key's file; undefined with --without-key. */
+  readonly key: string | undefined;
+  readonly isShown: boolean;
+  readonly isConfirmed: boolean;
   /** The content of a new configuration file; checked when it is written. */
   readonly newConfig: Record<string, unknown>;
   readonly untilStdinCloses: boolean;
@@ -68,11 +81,10 @@ export function parsePeerArguments(words: readonly string[]): PeerArguments {
     const { values, positionals } = parseArgs({ args: [...words], options, allowPositionals: true });
     const [command = 'help', token = '', ...rest] = positionals;
     if (values.help || command === 'help') return parsed('help', '', values);
-    if (command !== 'run' && command !== 'init' && command !== 'join') throw new Error(`no such command: '${command}'`);
-    const unexpected = command === 'join' ? rest[0] : token;
+    if (!isPeerCommand(command)) throw new Error(`no such command: '${command}'`);
+    const unexpected = command === 'join' || command === 'trust' ? rest[0] : token;
     if (unexpected) throw new Error(`unexpected argument: '${unexpected}'`);
-    if (command === 'join' && !token) throw new Error('join needs a token');
-    if (command === 'init' && !(values.name && values.site)) throw new Error('init needs --name and --site');
+    checkNeeds(command, token, values);
     return parsed(command, token, values);
   } catch (cause) {
     throw new ParleyError('usage', (cause as Error).message, { hint: usage, cause });
@@ -81,11 +93,29 @@ export function parsePeerArguments(words: readonly string[]): PeerArguments {
 
 type Values = ReturnType<typeof parseArgs<{ options: typeof options }>>['values'];
 
+function isPeerCommand(word: string): word is PeerArguments['command'] {
+  return ['run', 'init', 'join', 'recover', 'trust'].includes(word);
+}
+
+function checkNeeds(command: PeerArguments['command'], token: string, values: Values): void {
+  if (command === 'join' && !token) throw new Error('join needs a token');
+  if (command === 'init' && !(values.name && values.site)) throw new Error('init needs --name and --site');
+  if (command === 'trust' && !/^[0-9a-f]{64}$/.test(token)) {
+    throw new Error('trust needs the whole hash of a record, as `parley recover` printed it');
+  }
+  if (command !== 'recover') return;
+  const ways = [values.key, values['without-key'], values.show].filter((way) => way !== undefined);
+  if (ways.length !== 1) throw new Error('recover needs one of --show, --key FILE and --without-key');
+}
+
 function parsed(command: PeerArguments['command'], token: string, values: Values): PeerArguments {
   const settle = values['health-settle-ms'];
   return {
     command,
     token,
+    key: values.key,
+    isShown: values.show ?? false,
+    isConfirmed: values.yes ?? false,
     state: values.state,
     config: values.config,
     name: values.name ?? '',

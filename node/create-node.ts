@@ -23,10 +23,12 @@ import {
 } from './host/index.ts';
 import type { Logger, Startable } from './interfaces.ts';
 import { createJournal } from './journal/index.ts';
-import { createLedger } from './ledger/index.ts';
+import { createLedger, readGenesis } from './ledger/index.ts';
 import { createMesh, createToken, type Identity, loadIdentity, serveJoins, verifySignature } from './mesh/index.ts';
 import { createProject } from './project/index.ts';
 import { createBlobStore, createWitnessFile, openStore } from './store/index.ts';
+import { createFrozenAlarm, obeying } from './wiring/frozen.ts';
+import { createGenerationExchange } from './wiring/generation-exchange.ts';
 import { createLazyStore } from './wiring/lazy-store.ts';
 import { leadershipOf, unknownLeadership, votersOf } from './wiring/leadership.ts';
 import { createManifests } from './wiring/manifests.ts';
@@ -76,7 +78,21 @@ export async function createNode(config: LoadedConfig): Promise<TurningPeer> {
     clock,
     logger,
   });
-  const parts: readonly Startable[] = [...mesh.parts, ...device.parts, ...project.parts, control, watch];
+  const generations = createGenerationExchange({
+    fleet: membership.fleet,
+    recoveryKey: readGenesis(membership.genesis).state.recoveryKey,
+    known: membership.generations ?? [],
+  })({
+    mesh: mesh.mesh,
+    isNamed: async (hash) => (await folder.namedGenerations()).includes(hash),
+    onTurn: watch.turn,
+    clock,
+    logger,
+  });
+  const parts: readonly Startable[] = [
+    ...[...mesh.parts, ...device.parts, ...project.parts],
+    ...[control, watch, generations, createFrozenAlarm(membership.frozen, { clock, logger })],
+  ];
   const started: Startable[] = [];
   return {
     turned: watch.turned,
@@ -117,8 +133,8 @@ async function createMeshParts(
     },
   });
   const source = voterKey ? ('consensus' as const) : ('voters' as const);
-  const { genesis, contacts } = membership;
-  const ledger = createLedger({ self: identity.peer, source, genesis, contacts })({
+  const { genesis, contacts, generations = [] } = membership;
+  const ledger = createLedger({ self: identity.peer, source, genesis, contacts, generations })({
     store: ledgerStore,
     blobs,
     mesh,
@@ -150,7 +166,11 @@ async function createMeshParts(
     randomBytes,
     members,
     stateMachine: ledger,
-    certifying: { ledger: ledger.certification, sign: votingKey, verifySignature },
+    certifying: {
+      ledger: ledger.certification,
+      sign: membership.frozen === undefined ? votingKey : () => undefined,
+      verifySignature,
+    },
   });
   ledger.useConsensus(consensus);
   const leadership = leadershipOf({
@@ -159,7 +179,7 @@ async function createMeshParts(
     state: ledger.state,
     onApplied: ledger.onApplied,
   });
-  const voting = createVoting({ self: identity.peer, contacts, hasLog: membership.logBegun ?? false })({
+  const voting = createVoting({ self: identity.peer, contacts, generations, hasLog: membership.logBegun ?? false })({
     disk,
     ledger,
     consensus,
@@ -230,7 +250,7 @@ async function createDeviceParts({ config, membership, identity, logger, at }: B
     rootsFolder: at('roots', 'systems'),
   })({
     store,
-    ledger,
+    ledger: obeying(membership.frozen, ledger),
     closures,
     nix,
     recorder: runner,
@@ -345,7 +365,12 @@ function createControlParts(
       traffic: closures.counters().bySite,
     }),
   });
-  serveJoins({ mesh, logger, admit: control.admit });
+  const { generations = [] } = membership;
+  const admit = async (applicant: Parameters<typeof control.admit>[0]) => ({
+    ...(await control.admit(applicant)),
+    generations,
+  });
+  serveJoins({ mesh, logger, admit });
   device.onChange(control.factsChanged);
   journal.onAppended(control.factsChanged);
   const announce = (voterKey: string | null): void =>

@@ -1,7 +1,7 @@
 // Owns how a state folder becomes a peer's: founding a fleet (`init`) or joining one (`join`). Each writes the key first and
 // the membership last, so that a run that was cut off can simply be run again.
 
-import { generateKeyPairSync, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { arch, platform } from 'node:os';
 import { join } from 'node:path';
@@ -15,6 +15,7 @@ import { type Config, writeConfig } from './config.ts';
 import { createGenesis } from './ledger/index.ts';
 import { createIdentity, type Identity, joinFleet, loadIdentity, parseToken } from './mesh/index.ts';
 import { lockStateFolder, syncFolder } from './store/index.ts';
+import { createRecoveryKey } from './wiring/recovery-key.ts';
 
 export const identityFileOf = (stateFolder: string): string => join(stateFolder, 'identity.key');
 /** The key that a voter signs certificates with: made anew for each raft id, gone with the vote. */
@@ -48,13 +49,12 @@ export async function foundFleet(init: {
   const name = check(nameSchema, init.name, `the name '${init.name}'`);
   const site = check(nameSchema, init.site, `the site '${init.site}'`);
   return prepare(init.stateFolder, init.config, name, async ({ identity, builderKey, voterKey }) => {
-    const recovery = generateKeyPairSync('ed25519');
+    const { privatePem, publicKey: recoveryKey } = createRecoveryKey();
     const recoveryKeyFile = join(init.stateFolder, 'recovery.key');
-    await writeFile(recoveryKeyFile, recovery.privateKey.export({ type: 'pkcs8', format: 'pem' }), { mode: 0o600 });
+    await writeFile(recoveryKeyFile, privatePem, { mode: 0o600 });
     const roles: Membership['roles'] = ['member', 'voter', 'builder'];
     const addresses = dialable(init.config);
     const founder = { peer: identity.peer, addresses, system: nixSystem(), builderKey, voterKey, name, site, roles };
-    const recoveryKey = recovery.publicKey.export({ type: 'spki', format: 'der' }).toString('base64');
     const genesis = createGenesis({ founder, recoveryKey, nonce: randomBytes(16), timeMs: init.nowMs });
     const membership: Membership = {
       version: 1,

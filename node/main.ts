@@ -1,18 +1,15 @@
 // Owns the life of a peer's process: arguments, configuration, start, wait, stop.
 
-import { resolve } from 'node:path';
-import { check } from '../protocols/codec.ts';
-import { configSchema } from '../protocols/config.ts';
 import { toErrorRecord } from '../protocols/errors.ts';
 import { type PeerArguments, parsePeerArguments, usage } from './arguments.ts';
-import { checkFolderPath, defaultStateFolder, loadConfig } from './config.ts';
-import { enrol, foundFleet, readToken } from './enrolment.ts';
+import { loadConfig } from './config.ts';
+import { carryOutPeerCommand } from './peer-command.ts';
 
 async function main(words: readonly string[]): Promise<void> {
   const given = parsePeerArguments(words);
   if (given.command === 'help') console.log(usage);
   else if (given.command === 'run') await run(given);
-  else await beginMembership(given);
+  else for (const line of await carryOutPeerCommand(given, process.stdin)) console.log(line);
 }
 
 async function run(given: PeerArguments): Promise<void> {
@@ -24,27 +21,6 @@ async function run(given: PeerArguments): Promise<void> {
     if (given.untilStdinCloses) process.stdin.resume().once('end', () => end());
   });
   await runPeer({ stateFolder: config.stateFolder, create: () => createNode(config), ended });
-}
-
-async function beginMembership(given: PeerArguments): Promise<void> {
-  const stateFolder = checkFolderPath(resolve(given.state ?? defaultStateFolder()));
-  const config = check(configSchema, given.newConfig, 'options');
-  const token = given.token === '-' ? await readToken(process.stdin) : given.token;
-  const { peer, membership, recoveryKeyFile } =
-    given.command === 'init'
-      ? await foundFleet({ stateFolder, config, name: given.name, site: given.site, nowMs: Date.now() })
-      : await enrol({ stateFolder, config, token, signal: AbortSignal.timeout(120_000) });
-  const { fleet, name, site, roles } = membership;
-  if (given.json)
-    console.log(JSON.stringify({ version: 1, fleet, peer, name, site, roles, stateFolder, recoveryKeyFile }));
-  else {
-    console.log(
-      `This is now the peer '${name}' at site '${site}' (${roles.join(', ')}) of fleet ${fleet.slice(0, 12)}.`,
-    );
-    if (recoveryKeyFile)
-      console.log(`Move ${recoveryKeyFile} to a place that is offline: it is the way back when most voters are lost.`);
-    console.log(`Start it: parley run --state ${stateFolder}`);
-  }
 }
 
 const exitStatuses: Readonly<Record<string, number>> = { usage: 2, removed: 4 };

@@ -3,12 +3,11 @@
 // that point in older generations never count again.
 
 import * as v from 'valibot';
-import { voterIdentitySchema } from './certificate.ts';
+import { type VoterSet, voterIdentitySchema } from './certificate.ts';
 import { encode, hashOf } from './codec.ts';
 import { positionSchema } from './consensus-record.ts';
 import { countSchema, hashSchema, signatureSchema } from './primitives.ts';
 
-export const generationRecordBytesMax = 8 * 1024;
 /** Raft ids of generation g start at g times this: no id that a lost part of the ledger allotted is ever used again. */
 export const raftIdsPerGeneration = 1_000_000;
 
@@ -35,6 +34,20 @@ export function generationStatement(record: Omit<GenerationRecord, 'signature'>)
 /** What people compare and `parley trust` takes: the hash of the record without its signature. */
 export function generationHash(record: Omit<GenerationRecord, 'signature'>): string {
   return hashOf(unsigned(record));
+}
+
+/** The voters that a generation begins with: in force after its first entry. */
+export function generationVoters({ number, baseIndex, voters }: GenerationRecord): VoterSet {
+  const sorted = [...voters].sort((a, b) => a.raftId - b.raftId);
+  return { generation: number, index: baseIndex + 1, voters: sorted, votersOutgoing: [] };
+}
+
+/** True for what an older generation has at a place that a newer one went on without. */
+export function isOverruled(
+  records: readonly GenerationRecord[],
+  place: { readonly generation: number; readonly index: number },
+): boolean {
+  return records.some(({ number, baseIndex }) => number > place.generation && place.index > baseIndex);
 }
 
 function unsigned(record: Omit<GenerationRecord, 'signature'>): Omit<GenerationRecord, 'signature'> {

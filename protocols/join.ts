@@ -2,6 +2,8 @@
 // the token's secret and is told which fleet it now belongs to. The ledger keeps only the hash of the secret.
 
 import * as v from 'valibot';
+import { generationRecordSchema } from './generation.ts';
+import { generationsMax } from './generation-exchange.ts';
 import { nixPublicKeySchema, systemSchema } from './ledger-entries.ts';
 import { entryBytesMax } from './limits.ts';
 import {
@@ -80,6 +82,8 @@ export const joinGrantSchema = v.object({
   raftId: countSchema,
   /** Voters first. From them the new peer pulls the ledger, which names everybody else. */
   contacts: v.pipe(v.array(joinContactSchema), v.maxLength(64)),
+  /** Generations that the fleet has begun since its foundation, by number. */
+  generations: v.optional(v.pipe(v.array(generationRecordSchema), v.maxLength(generationsMax))),
 });
 export type JoinGrant = v.InferOutput<typeof joinGrantSchema>;
 

@@ -221,6 +221,8 @@ export const ledgerStateSchema = v.object({
   level: countSchema,
   fleet: hashSchema,
   generation: countSchema,
+  /** Index of the entry that began the generation; 0 for the founder's. */
+  generationIndex: countSchema,
   /** Index and chain hash of the last applied entry. */
   index: countSchema,
   term: countSchema,

@@ -3,6 +3,7 @@
 
 import * as v from 'valibot';
 import { joinContactSchema, joinGrantSchema } from './join.ts';
+import { textSchema } from './primitives.ts';
 
 export const membershipSchema = v.object({
   version: v.literal(1),
@@ -10,6 +11,8 @@ export const membershipSchema = v.object({
   contacts: v.pipe(v.array(joinContactSchema), v.maxLength(64)),
   /** The voter's log exists: one that is missing from here on was lost. */
   logBegun: v.optional(v.boolean()),
+  /** Two records of one generation were seen: nobody can tell which one to obey. */
+  frozen: v.optional(textSchema),
   /** The fleet has removed this peer: its state folder is of no use any more. */
   removed: v.optional(v.literal(true)),
 });

@@ -29,7 +29,10 @@ const layers: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Files of node/ that no room owns: they join the rooms, or are shared by all. */
-const joiners = ['node/main.ts', 'node/create-node.ts', 'node/enrolment.ts', 'node/config.ts', 'node/arguments.ts'];
+const joiners = [
+  ...['node/main.ts', 'node/create-node.ts', 'node/peer-command.ts', 'node/enrolment.ts', 'node/recovery.ts'],
+  ...['node/config.ts', 'node/arguments.ts'],
+];
 const sharedByRooms = ['node/interfaces.ts'];
 /** Judges of one room's pure core against others' data files, and simulated fleets: they see the insides as tests do. */
 const seesInsides = (file: string) => topOf(file) === 'test' || /^scripts\/(conformance|simulation)/.test(file);

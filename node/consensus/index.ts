@@ -7,6 +7,7 @@ import { type ConsensusComponents, type ConsensusInit, Voter } from './voter.ts'
 export { advised, damaged, damagedLogCode } from './log-damage.ts';
 export { bootstrapLog, type LogDisk } from './log-store.ts';
 export type { MemberDirectory } from './message-links.ts';
+export { beginLog, type OfflineLog, readLog } from './offline-log.ts';
 export type * from './types.ts';
 export type { ConsensusComponents, ConsensusInit } from './voter.ts';
 

@@ -14,6 +14,7 @@ import {
 import { decode, encode, type Schema } from '../../protocols/codec.ts';
 import { type CheckpointProof, checkpointProofSchema, entryProofsMax } from '../../protocols/entry-pull.ts';
 import { ParleyError } from '../../protocols/errors.ts';
+import { type GenerationRecord, generationVoters, isOverruled } from '../../protocols/generation.ts';
 import { entryBytesMax } from '../../protocols/limits.ts';
 import type { KeyValueStore, Logger, StoreOperation } from '../interfaces.ts';
 import type { Genesis } from './genesis-core.ts';
@@ -73,14 +74,16 @@ export function createCertificates(init: {
   readonly logger: Logger;
   readonly verifySignature: LedgerComponents['verifySignature'];
   readonly genesis: Genesis;
+  readonly generations: readonly GenerationRecord[];
   /** What the own ledger has at an index; undefined where it has nothing any more. */
   readonly certifiedOf: (certificate: Certificate) => Promise<Certified | undefined>;
   /** Entries whose certificates stay: the newest orders. */
   readonly keeps: () => ReadonlySet<number>;
   readonly onCertified: (certificate: Certificate) => void;
 }): Certificates {
-  const { store, logger, verifySignature, genesis, keeps } = init;
+  const { store, logger, verifySignature, genesis, generations, keeps } = init;
   let trust: Trust = { fleet: genesis.fleet, sets: [genesis.state.voterSet] };
+  for (const record of generations) trust = withVoterSet(trust, generationVoters(record));
   let appliedIndex = genesis.state.index;
   const kept = new Map<number, Certificate>();
   /** Of those kept, ascending. */
@@ -164,11 +167,16 @@ export function createCertificates(init: {
   const api: Certificates = {
     async load() {
       await read(families.configuration, configurationProofSchema, proofBytesMax, (proof) => {
+        if (isOverruled(generations, proof.certificate)) return;
         trust = takeConfiguration(trust, proof, serving);
         proven.set(proof.entry.index, proof.certificate);
       });
-      await read(families.checkpoint, checkpointProofSchema, proofBytesMax, placeCheckpoint);
-      await read(families.certificate, certificateSchema, certificateBytesMax, place);
+      await read(families.checkpoint, checkpointProofSchema, proofBytesMax, (proof) => {
+        if (!isOverruled(generations, proof.certificate)) placeCheckpoint(proof);
+      });
+      await read(families.certificate, certificateSchema, certificateBytesMax, (certificate) => {
+        if (!isOverruled(generations, certificate)) place(certificate);
+      });
     },
     trust: () => trust,
     voterSetBefore: (index) => (index > appliedIndex + 1 || index < 2 ? undefined : voterSetBefore(trust, index)),
@@ -189,7 +197,7 @@ export function createCertificates(init: {
     checkpoints: () => checkpoints,
     applied({ index, voterSet }) {
       appliedIndex = index;
-      if (voterSet.index > (trust.sets.at(-1)?.index ?? 0)) trust = withVoterSet(trust, voterSet);
+      if (!trust.sets.some((set) => set.index === voterSet.index)) trust = withVoterSet(trust, voterSet);
     },
     learn(given) {
       for (const set of given.sets) trust = withVoterSet(trust, set);

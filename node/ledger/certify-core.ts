@@ -37,10 +37,10 @@ const refuse = (reason: string, isAlarm: boolean): Verdict => ({ kind: 'refuse',
 /** Entries of a state that deserve certificates of their own. */
 export function marksOf(state: LedgerState): number[] {
   const orders = Object.values(state.orders).filter(({ outcome }) => outcome === null);
-  const { voterSet, checkpointMade } = state;
+  const { voterSet, checkpointMade, generationIndex } = state;
   const places = [...orders.map(({ number }) => number), voterSet.index, checkpointMade];
-  // Entry 1 is what everybody starts from: its hash is the fleet's id.
-  return [...new Set(places)].filter((index) => index > 1).sort((a, b) => a - b);
+  // Entry 1 is what everybody starts from: its hash is the fleet's id. A generation's first entry is proved by its record.
+  return [...new Set(places)].filter((index) => index > 1 && index !== generationIndex).sort((a, b) => a - b);
 }
 
 /** True for entries that are certified singly as they come. */

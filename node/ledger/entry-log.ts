@@ -23,14 +23,18 @@ export interface EntryLog {
   read(from: number, previous: string | undefined, bytesMax: number): Promise<CommittedEntry[]>;
   /** Drops what nobody needs any more, given what the snapshots settle and the last entry. */
   prune(snapshotIndex: number, lastIndex: number): Promise<void>;
+  /** Drops entries after an index: the fleet went on without them. */
+  dropAfter(index: number): Promise<void>;
   /** Drops everything: a snapshot has taken its place. */
   clear(): Promise<void>;
 }
 
 export function createEntryLog(store: KeyValueStore, logger: Logger): EntryLog {
-  async function removeBelow(end: string): Promise<void> {
+  const removeBelow = (end: string): Promise<void> => remove(prefix, end);
+
+  async function remove(from: string, end: string): Promise<void> {
     for (;;) {
-      const page = await store.range({ gte: prefix, lt: end, limit: pruneBatch });
+      const page = await store.range({ gte: from, lt: end, limit: pruneBatch });
       if (page.length === 0) return;
       await store.batch(
         page.map(([key]) => ({ type: 'del', key }) as const),
@@ -67,6 +71,7 @@ export function createEntryLog(store: KeyValueStore, logger: Logger): EntryLog {
     },
     prune: (snapshotIndex, lastIndex) =>
       removeBelow(keyOf(Math.max(0, Math.min(snapshotIndex + 1, lastIndex - entriesKept)))),
+    dropAfter: (index) => remove(keyOf(index + 1), 'entry0'),
     clear: () => removeBelow('entry0'),
   };
 }

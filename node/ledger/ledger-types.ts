@@ -3,6 +3,7 @@
 
 import type { Certificate, VoterSet } from '../../protocols/certificate.ts';
 import type { Configuration, RaftEntry } from '../../protocols/consensus-record.ts';
+import type { GenerationRecord } from '../../protocols/generation.ts';
 import type { JoinContact } from '../../protocols/join.ts';
 import type { EntryDraft } from '../../protocols/ledger-entries.ts';
 import type { CommandResult, LedgerState } from '../../protocols/ledger-state.ts';
@@ -69,6 +70,8 @@ export interface LedgerInit {
   readonly genesis?: Uint8Array;
   /** Members that a joining peer was told of: they stand in until its own ledger names it. Kept like the genesis. */
   readonly contacts?: readonly JoinContact[];
+  /** Generations that this peer has accepted, by number: what older ones have after their bases is dropped. */
+  readonly generations?: readonly GenerationRecord[];
 }
 
 export interface LedgerComponents {

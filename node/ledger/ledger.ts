@@ -73,9 +73,11 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
       const genesis = await openGenesis(init, components);
       contacts = await openContacts(store);
       let orders: { readonly of: LedgerState['orders']; readonly numbers: ReadonlySet<number> } | undefined;
+      const generations = init.generations ?? [];
       const certificates = createCertificates({
         store,
         logger,
+        generations,
         verifySignature: components.verifySignature,
         genesis,
         certifiedOf: (certificate) => certifiedHere(certificate, readEntries, genesis.chainHash),
@@ -92,10 +94,12 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
       await certificates.load();
       const isCheckpoint = (index: number, hash: string): boolean =>
         certificates.checkpoints().get(index)?.stateHash === hash;
-      const snapshots = createSnapshotStore({ store, logger, isCheckpoint });
+      const snapshots = createSnapshotStore({ store, logger, generations, isCheckpoint });
       const first = (await snapshots.load()) ?? genesis.state;
       if (first.fleet !== genesis.fleet) throw wrongFleet(first.fleet, genesis.fleet);
       const log = createEntryLog(store, logger);
+      const overruling = generations.find(({ number }) => number > first.generation);
+      if (overruling !== undefined) await log.dropAfter(overruling.baseIndex);
       const replica = createReplica({
         first,
         snapshots,

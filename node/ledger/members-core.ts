@@ -22,6 +22,7 @@ export function foundedState(
     level: body.level,
     fleet: at.fleet,
     generation: 0,
+    generationIndex: 0,
     index: 1,
     term: at.term,
     chainHash: at.chainHash,

@@ -132,7 +132,7 @@ export function createReplica(init: {
     save: () => keep(state),
     checkpointHash,
     checkpointDue() {
-      const { checkpointBegun, checkpointIndex } = state;
+      const { checkpointBegun, checkpointIndex, generationIndex } = state;
       const own = checkpointBegun === 0 ? null : checkpointHash(checkpointBegun);
       if (own === undefined || state.index < retryAtIndex) return undefined;
       const actor = 'controller';
@@ -141,7 +141,10 @@ export function createReplica(init: {
       }
       const entries = state.index - Math.max(checkpointBegun, checkpointIndex);
       const isDue =
-        entries >= checkpointEntriesMax || (entries >= checkpointEntriesMin && bytesSince * 4 >= saved.bytes);
+        entries >= checkpointEntriesMax ||
+        (entries >= checkpointEntriesMin && bytesSince * 4 >= saved.bytes) ||
+        // Who has less than a new generation's base gets the rest from nobody.
+        Math.max(checkpointBegun, checkpointIndex) < generationIndex;
       return isDue || checkpointBegun > 0 ? { kind: 'checkpoint-begun', actor, body: {} } : undefined;
     },
     async close() {

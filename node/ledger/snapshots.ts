@@ -6,6 +6,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { decode, encode, sha256HexInSteps } from '../../protocols/codec.ts';
 import { sealOf, snapshotPartBytesMax } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
+import { type GenerationRecord, isOverruled } from '../../protocols/generation.ts';
 import { ledgerSnapshotHeadBytesMax, ledgerSnapshotHeadSchema } from '../../protocols/ledger-record.ts';
 import { type LedgerState, snapshotBytesMax } from '../../protocols/ledger-state.ts';
 import type { KeyValueStore, Logger, StoreOperation } from '../interfaces.ts';
@@ -42,10 +43,11 @@ interface Kept {
 export function createSnapshotStore(init: {
   readonly store: KeyValueStore;
   readonly logger: Logger;
+  readonly generations: readonly GenerationRecord[];
   /** Whether voters have certified that the state at an index has this hash. */
   readonly isCheckpoint: (index: number, hash: string) => boolean;
 }): SnapshotStore {
-  const { store, logger, isCheckpoint } = init;
+  const { store, logger, generations, isCheckpoint } = init;
   const kept = new Map<number, Kept>();
 
   /** Newest first: one at a time in memory. */
@@ -58,8 +60,11 @@ export function createSnapshotStore(init: {
       end = baseOf(index);
       const pairs = await pairsOf(index);
       const found = await readOrWarn(index, pairs);
-      kept.set(index, { keys: pairs.map(([key]) => key), head: found?.head });
-      if (newest === undefined && found !== undefined) newest = stateOf({ ...found.head, index, data: found.data });
+      const isRead = found !== undefined && (newest === undefined || generations.length > 0);
+      const state = isRead ? stateOf({ ...found.head, index, data: found.data }) : undefined;
+      const isOut = state !== undefined && isOverruled(generations, state);
+      kept.set(index, { keys: pairs.map(([key]) => key), head: isOut ? undefined : found?.head });
+      if (!isOut) newest ??= state;
     }
   }
 

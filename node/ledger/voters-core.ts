@@ -8,7 +8,7 @@ import {
   nextVoterSet,
   type VoterIdentity,
 } from '../../protocols/certificate.ts';
-import { raftIdsPerGeneration } from '../../protocols/generation.ts';
+import { generationVoters, raftIdsPerGeneration } from '../../protocols/generation.ts';
 import { votersWarning, votingMembers } from '../../protocols/ledger-rules.ts';
 import { type LedgerState, type Member, removedPeersKeptMax } from '../../protocols/ledger-state.ts';
 import { votersMax } from '../../protocols/limits.ts';
@@ -94,11 +94,12 @@ export const generationBegun: Handler<'generation-begun'> = (state, record, meta
   let next: LedgerState = {
     ...state,
     generation: record.number,
+    generationIndex: meta.index,
     nextRaftId: Math.max(state.nextRaftId, record.number * raftIdsPerGeneration + record.voters.length),
     voters: record.voters.map(({ raftId }) => raftId).sort((a, b) => a - b),
     learners: [],
     joint: null,
-    voterSet: { generation: record.number, index: meta.index, voters: record.voters, votersOutgoing: [] },
+    voterSet: generationVoters(record),
   };
   for (const member of votingMembers(state)) next = putRecord(next, 'members', member.peer, withoutVote(member));
   for (const { raftId, peer, key } of record.voters) {

@@ -2,9 +2,11 @@
 // anything else of its vote is, and made only where nothing is left of an earlier one; so a crash between two steps
 // leaves either the old vote whole, or none and the rest to be cleared away at the next start.
 
-import { rename, rm, stat } from 'node:fs/promises';
+import { readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { ParleyError } from '../../protocols/errors.ts';
+import type { GenerationRecord } from '../../protocols/generation.ts';
+import { generationsMax } from '../../protocols/generation-exchange.ts';
 import type { JoinContact } from '../../protocols/join.ts';
 import type { Membership } from '../../protocols/membership.ts';
 import { loadMembership, openKey, voterKeyFileOf, writeMembership } from '../enrolment.ts';
@@ -22,10 +24,15 @@ export interface FolderFiles {
 }
 
 export interface VoteFolder {
+  /** Makes this peer the voter that a generation begins with, under a new key; an earlier vote ends first. */
+  beginGeneration(record: (voterKey: string) => GenerationRecord): Promise<GenerationRecord>;
   /** Clears away what a crash left half-done. @throws ParleyError `removed` where the fleet has removed the peer. */
   settle(): Promise<Membership>;
   /** Carries a turn out; called again after a crash, it ends the same. */
   carryOut(turn: VoteTurn): Promise<void>;
+  /** Hashes of generations that root has named on this device. */
+  namedGenerations(): Promise<string[]>;
+  nameGeneration(hash: string): Promise<void>;
   /** The public half of the voting key; null without one. */
   key(): Promise<string | null>;
   makeKey(): Promise<string>;
@@ -42,11 +49,13 @@ export const witnessFileOf = (stateFolder: string): string => join(stateFolder, 
 
 export function createVoteFolder(stateFolder: string, files: FolderFiles = realFiles): VoteFolder {
   const keyFile = voterKeyFileOf(stateFolder);
+  const namesFile = join(stateFolder, 'generations.named');
   const logPaths = [logFolderOf(stateFolder), witnessFileOf(stateFolder)];
 
   async function write(change: Partial<Membership>): Promise<void> {
-    const { logBegun: _, ...membership } = await loadMembership(stateFolder);
-    await files.write(stateFolder, { ...membership, ...change });
+    const { logBegun, ...membership } = await loadMembership(stateFolder);
+    const isSameVote = change.raftId === undefined && logBegun;
+    await files.write(stateFolder, { ...membership, ...(isSameVote && { logBegun }), ...change });
   }
 
   async function clearLog(): Promise<void> {
@@ -84,6 +93,16 @@ export function createVoteFolder(stateFolder: string, files: FolderFiles = realF
           await setLogAside();
           await write({ raftId: 0 });
           return;
+        case 'new-generation': {
+          const { generations = [] } = await loadMembership(stateFolder);
+          await files.remove(keyFile);
+          await write({ raftId: 0, generations: [...generations, ...turn.records].slice(-generationsMax) });
+          await clearLog();
+          return;
+        }
+        case 'freeze':
+          await write({ frozen: turn.reason });
+          return;
         case 'leave':
           await files.remove(keyFile);
           await write({ raftId: 0, removed: true });
@@ -91,17 +110,38 @@ export function createVoteFolder(stateFolder: string, files: FolderFiles = realF
           throw removedError((await loadMembership(stateFolder)).name);
       }
     },
+    async beginGeneration(recordFor) {
+      await files.remove(keyFile);
+      await write({ raftId: 0 });
+      await clearLog();
+      const record = recordFor((await openKey(keyFile)).peer);
+      const { generations = [] } = await loadMembership(stateFolder);
+      const raftId = record.voters[0]?.raftId ?? 0;
+      await write({ raftId, generations: [...generations, record].slice(-generationsMax) });
+      return record;
+    },
     async key() {
       return (await exists(keyFile)) ? (await loadIdentity(keyFile)).peer : null;
     },
+    namedGenerations: () => readNames(namesFile),
+    async nameGeneration(hash) {
+      const names = new Set([...(await readNames(namesFile)), hash]);
+      await writeFile(`${namesFile}.new`, [...names, ''].join('\n'), { mode: 0o600, flush: true });
+      await rename(`${namesFile}.new`, namesFile);
+    },
     makeKey: async () => (await openKey(keyFile)).peer,
     dropKey: () => files.remove(keyFile),
-    noteVoters: async (contacts) => {
-      const { logBegun } = await loadMembership(stateFolder);
-      await write({ ...(logBegun && { logBegun }), contacts: [...contacts] });
-    },
+    noteVoters: (contacts) => write({ contacts: [...contacts] }),
     logBegun: () => write({ logBegun: true }),
   };
+}
+
+async function readNames(file: string): Promise<string[]> {
+  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return '';
+    throw error;
+  });
+  return text.split('\n').filter((line) => line !== '');
 }
 
 const realFiles: FolderFiles = {

@@ -1,6 +1,7 @@
 // Owns the decision what a peer's vote is to become, from what its own ledger says and what its state folder holds. Pure.
 
 import type { VoterSet } from '../../protocols/certificate.ts';
+import type { GenerationRecord } from '../../protocols/generation.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import type { Role } from '../../protocols/primitives.ts';
 
@@ -18,6 +19,10 @@ export type VoteTurn =
   | { readonly kind: 'give-up'; readonly roles: readonly Role[] }
   /** What it promised as a voter is lost. */
   | { readonly kind: 'set-aside'; readonly reason: string }
+  /** The fleet has begun a new generation without it. */
+  | { readonly kind: 'new-generation'; readonly records: readonly GenerationRecord[] }
+  /** Two records claim to be one generation: it obeys nobody. */
+  | { readonly kind: 'freeze'; readonly reason: string }
   /** It is no member any more. */
   | { readonly kind: 'leave' };
 

@@ -15,6 +15,8 @@ const leaderlessMs = 5_000;
 export interface VoteWatch extends Startable {
   /** Resolves with the first turn that is due. */
   readonly turned: Promise<VoteTurn>;
+  /** Something else than the ledger says what this peer must become. */
+  turn(to: VoteTurn): void;
   /** Consensus could not start with the log that it found: this peer goes on without, since others vote. */
   damaged(error: Error): void;
 }
@@ -115,6 +117,7 @@ export function createVoteWatch(init: {
 
     return {
       turned,
+      turn,
       damaged(error) {
         logger.error({ error: error.message }, 'this voter sets its log aside and takes part under a new key');
         resolve({ kind: 'set-aside', reason: error.message });

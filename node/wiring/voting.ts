@@ -1,11 +1,13 @@
 // Owns the start of a voter's consensus: its log begins where the ledger's own durable state is, and one that is not what it
 // was is told of before the peer gives up starting.
 
-import type { SnapshotMetadata } from '../../protocols/consensus-record.ts';
+import type { RaftEntry, SnapshotMetadata } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
+import type { GenerationRecord } from '../../protocols/generation.ts';
 import type { JoinContact } from '../../protocols/join.ts';
+import { encodeEntry } from '../../protocols/ledger-entries.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
-import { advised, bootstrapLog, damaged, damagedLogCode, type LogDisk } from '../consensus/index.ts';
+import { advised, beginLog, damaged, damagedLogCode, type LogDisk } from '../consensus/index.ts';
 import type { Startable } from '../interfaces.ts';
 import type { VoteFolder } from './vote-folder.ts';
 
@@ -13,6 +15,8 @@ export function createVoting(init: {
   /** The log was begun earlier: it is there, or it was lost. */
   readonly hasLog: boolean;
   readonly self: string;
+  /** Those that the peer has accepted: where the newest is still to begin, this voter begins it. */
+  readonly generations: readonly GenerationRecord[];
   /** Who voted when that was last noted: the ledger's own state may be older. */
   readonly contacts: readonly JoinContact[];
 }): (components: {
@@ -25,7 +29,10 @@ export function createVoting(init: {
   return ({ disk, ledger, consensus, folder, onDamage }) => {
     async function open(): Promise<void> {
       if (!init.hasLog) {
-        await bootstrapLog(disk, baseOf(ledger.state()));
+        const state = ledger.state();
+        const begun = init.generations.findLast(({ number }) => number > state.generation);
+        if (begun === undefined) await beginLog(disk, baseOf(state), []);
+        else await beginLog(disk, generationBase(begun, state), [generationEntry(begun, state)]);
         await folder.logBegun();
       }
       await consensus.start();
@@ -54,6 +61,26 @@ export function createVoting(init: {
 function baseOf({ index, term, chainHash, voters, learners, joint }: LedgerState): SnapshotMetadata {
   const { votersOutgoing, learnersNext, autoLeave } = joint ?? notJoint;
   return { index, term, chainHash, configuration: { voters, votersOutgoing, learners, learnersNext, autoLeave } };
+}
+
+/** A generation's voters have the log up to its base in common. @throws ParleyError `generation-misplaced`. */
+function generationBase(
+  { number, baseIndex, baseHash, voters }: GenerationRecord,
+  state: LedgerState,
+): SnapshotMetadata {
+  if (state.index !== baseIndex || state.chainHash !== baseHash) {
+    const text = `generation ${number} begins after entry ${baseIndex}: this ledger is at entry ${state.index}, or has another one there`;
+    throw new ParleyError('generation-misplaced', text, { hint: 'Recover on this peer again: `parley recover`.' });
+  }
+  const raftIds = voters.map(({ raftId }) => raftId).sort((a, b) => a - b);
+  const configuration = { voters: raftIds, learners: [], ...notJoint };
+  return { index: baseIndex, term: state.term, chainHash: baseHash, configuration };
+}
+
+/** The first entry of a generation: the same on all its voters, so that it is committed as it stands. */
+function generationEntry(record: GenerationRecord, { index, term, timeMs }: LedgerState): RaftEntry {
+  const data = encodeEntry({ version: 1, kind: 'generation-begun', timeMs, actor: 'controller', body: record });
+  return { index: index + 1, term: term + 1, type: 'normal', data };
 }
 
 const notJoint = { votersOutgoing: [], learnersNext: [], autoLeave: false };

@@ -121,6 +121,7 @@ export function buildState(parts: StateParts): LedgerState {
     checkpointMade: 0,
     allotted: [],
     removedPeers: [],
+    generationIndex: 0,
     invites: {},
     draft: null,
     head: null,

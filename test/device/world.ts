@@ -308,7 +308,7 @@ export function emptyState(): LedgerState {
     },
     ...{ voterSet: noVoters, checkpointIndex: 0, checkpointBegun: 0, checkpointMade: 0, allotted: [] },
     ...{ invites: {}, draft: null, head: null, policy: null, nextTaskNumber: 1, tasks: {}, plans: {}, orders: {} },
-    ...{ devices: {}, nextNoticeNumber: 1, notices: [], commands: {}, removedPeers: [] },
+    ...{ devices: {}, nextNoticeNumber: 1, notices: [], commands: {}, removedPeers: [], generationIndex: 0 },
   };
 }
 

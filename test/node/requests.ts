@@ -65,6 +65,7 @@ export const sampleRequests: Readonly<Record<string, readonly object[]>> = {
     },
     { kind: 'entry', version: 1, id: 'forged', actor: 'bob', entry: { kind: 'draft-discarded', body: {} } },
   ],
+  '/parley/generation/1': [{ version: 1, known: [{ number: 1, hash }] }],
   '/parley/join/1': [
     {
       version: 1,

@@ -1,0 +1,131 @@
+// Owns how a peer hears of generations: it asks each peer that it meets, believes a record that the recovery key has signed or
+// that root has named on this device, and keeps to the first one that it sees.
+
+import { decode, encode } from '../../protocols/codec.ts';
+import { type GenerationRecord, generationHash } from '../../protocols/generation.ts';
+import {
+  generationAnswerSchema,
+  generationProtocol,
+  generationRequestBytesMax,
+  generationRequestSchema,
+} from '../../protocols/generation-exchange.ts';
+import { messageBytesMax } from '../../protocols/limits.ts';
+import type { Clock, Logger, Mesh, MessageStream, Startable } from '../interfaces.ts';
+import { isSignedByRecoveryKey } from './recovery-key.ts';
+import type { VoteTurn } from './vote-plan.ts';
+
+const answerTimeoutMs = 10_000;
+/** Also peers that stay connected are asked now and then: root may have named a record meanwhile. */
+const askPeriodMs = 15_000;
+
+export interface GenerationExchangeInit {
+  readonly fleet: string;
+  /** Public half of the fleet's recovery key, as genesis has it. */
+  readonly recoveryKey: string;
+  /** Those that this peer has accepted, by number. */
+  readonly known: readonly GenerationRecord[];
+}
+
+export function createGenerationExchange(init: GenerationExchangeInit): (components: {
+  readonly mesh: Pick<Mesh, 'handle' | 'open' | 'connectedPeers' | 'onPeerChange'>;
+  /** Whether root has named a record by its hash on this device. */
+  readonly isNamed: (hash: string) => Promise<boolean>;
+  /** Called with what is to become of this peer. */
+  readonly onTurn: (turn: VoteTurn) => void;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}) => Startable {
+  const { fleet, recoveryKey, known } = init;
+  return ({ mesh, isNamed, onTurn, clock, logger }) => {
+    const refused = new Set<string>();
+    let stops: (() => void)[] = [];
+    let stopping = new AbortController();
+    let turn = 0;
+
+    async function serve(stream: MessageStream): Promise<void> {
+      const bytes = await stream.receive({ signal: AbortSignal.timeout(answerTimeoutMs) });
+      const request = decode(
+        generationRequestSchema,
+        bytes ?? new Uint8Array(0),
+        generationRequestBytesMax,
+        'generation request',
+      );
+      const named = new Set(request.known.map(({ hash }) => hash));
+      await stream.send(encode({ version: 1, records: known.filter((record) => !named.has(generationHash(record))) }));
+      await stream.close();
+    }
+
+    async function ask(peer: string): Promise<void> {
+      const signal = AbortSignal.any([stopping.signal, AbortSignal.timeout(answerTimeoutMs)]);
+      const stream = await mesh.open(peer, generationProtocol, { signal });
+      try {
+        const named = known.map((record) => ({ number: record.number, hash: generationHash(record) }));
+        await stream.send(encode({ version: 1, known: named }));
+        const bytes = await stream.receive({ signal });
+        if (bytes === undefined) return;
+        await consider(decode(generationAnswerSchema, bytes, messageBytesMax, 'generations').records, peer);
+      } finally {
+        stream.abort(new Error('the question is answered'));
+      }
+    }
+
+    async function consider(records: readonly GenerationRecord[], peer: string): Promise<void> {
+      const fresh: GenerationRecord[] = [];
+      for (const record of records.toSorted((a, b) => a.number - b.number)) {
+        if (record.fleet !== fleet || !(await isBelieved(record, peer))) continue;
+        const hash = generationHash(record);
+        const pinned = [...known, ...fresh].find(({ number }) => number === record.number);
+        if (pinned === undefined) fresh.push(record);
+        else if (generationHash(pinned) !== hash) return onTurn({ kind: 'freeze', reason: rivalText(pinned, record) });
+      }
+      const newest = known.at(-1)?.number ?? 0;
+      const newer = fresh.filter(({ number }) => number > newest);
+      if (newer.length > 0) onTurn({ kind: 'new-generation', records: newer });
+    }
+
+    async function isBelieved(record: GenerationRecord, peer: string): Promise<boolean> {
+      if (isSignedByRecoveryKey(recoveryKey, record)) return true;
+      const hash = generationHash(record);
+      if (await isNamed(hash)) return true;
+      if (refused.size < 64 && !refused.has(hash)) {
+        refused.add(hash);
+        const advice = `the fleet's recovery key has not signed it: if it is right, run 'parley trust ${hash}' as root here`;
+        logger.warn({ peer, generation: record.number, hash }, advice);
+      }
+      return false;
+    }
+
+    function askSafely(peer: string): void {
+      ask(peer).catch((error: unknown) => logger.debug({ peer, error: String(error) }, 'a peer told no generations'));
+    }
+
+    function askNext(): void {
+      const peers = mesh.connectedPeers();
+      turn += 1;
+      const next = peers[turn % Math.max(1, peers.length)];
+      if (next !== undefined) askSafely(next.peer);
+    }
+
+    mesh.handle(generationProtocol, serve, { inboundStreamsMax: 2, messageBytesMax });
+    return {
+      async start() {
+        stopping = new AbortController();
+        stops = [
+          mesh.onPeerChange((peer, connected) => connected && askSafely(peer)),
+          clock.every(askPeriodMs, askNext),
+        ];
+        for (const { peer } of mesh.connectedPeers()) askSafely(peer);
+      },
+      async stop() {
+        for (const stop of stops) stop();
+        stops = [];
+        stopping.abort();
+      },
+    };
+  };
+}
+
+function rivalText(pinned: GenerationRecord, rival: GenerationRecord): string {
+  const [ours, theirs] = [pinned, rival].map((record) => generationHash(record).slice(0, 16));
+  return `two generations ${pinned.number} of the fleet exist: ${ours}, which this peer follows, and ${theirs}`;
+}

@@ -1,0 +1,79 @@
+// Shows with real processes that a fleet which lost most of its voters for good goes on from a survivor, and that an old voter
+// that returns does no harm.
+
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { access, copyFile, readFile, rename, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { test } from 'node:test';
+import { setTimeout as wait } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { check } from '../../protocols/codec.ts';
+import { votersViewSchema } from '../../protocols/views.ts';
+import { peerIn, startProcessFleet } from './process-fleet.ts';
+
+const run = promisify(execFile);
+const program = path.resolve(import.meta.dirname, '../../scripts/parley');
+const patienceMs = 60_000;
+
+const parley = async (...words: string[]): Promise<Record<string, unknown>> =>
+  JSON.parse((await run(program, [...words, '--json'])).stdout) as Record<string, unknown>;
+
+const isThere = (file: string): Promise<boolean> =>
+  access(file).then(
+    () => true,
+    () => false,
+  );
+
+test('a fleet that lost two of three voters goes on from the third', async (t) => {
+  const tested = await startProcessFleet(t, { voters: 3, members: 2 });
+  const folderOf = (name: string): string => tested.peer(name).stateFolder;
+  const deploy = (selector: string, commitMessage: string | null, peers: readonly string[]) =>
+    tested.command({ name: 'deploy', selector, keepGoing: false, commitMessage }, { follow: true, peers, patienceMs });
+  await deploy('@all', null, ['v3']);
+  const key = path.join(folderOf('m1'), 'kept.key');
+  await copyFile(path.join(folderOf('v1'), 'recovery.key'), key);
+
+  for (const name of ['v1', 'v2', 'v3']) await tested.peer(name).kill();
+  await rm(folderOf('v1'), { recursive: true });
+  await rename(folderOf('v2'), `${folderOf('v2')}.old`);
+  const { index } = await parley('recover', '--show', '--state', folderOf('v3'));
+  assert.ok(Number(index) > 10, `${index}`);
+  await assert.rejects(parley('recover', '--key', key, '--state', folderOf('v3')), /--yes/);
+  const begun = await parley('recover', '--key', key, '--yes', '--state', folderOf('v3'));
+  assert.deepEqual([begun.number, begun.index, begun.isSigned], [1, index, true]);
+
+  await tested.fleet.startPeers(['v3'], t.signal);
+  const left = ['v3', 'm1', 'm2'];
+  await tested.until('the members follow', (view) => left.every((name) => peerIn(view, name).online), ['v3']);
+  await tested.write('second', 'v3');
+  await deploy(left.join(), 'second', ['v3']);
+  const runs = (word: string, names: readonly string[]) => (view: Parameters<typeof peerIn>[0]) =>
+    names.every((name) => peerIn(view, name).running?.endsWith(`-${word}`) === true);
+  await tested.until('the second system on all that are left', runs('second', left), ['v3']);
+  for (const host of ['m1', 'm2'])
+    await tested.command({ name: 'voters-add', host }, { follow: true, peers: ['v3'], patienceMs });
+  await tested.command({ name: 'peers-remove', host: 'v1' }, { follow: true, peers: ['v3'], patienceMs });
+
+  await rename(`${folderOf('v2')}.old`, folderOf('v2'));
+  tested.peer('v2').start();
+  const deadlineMs = performance.now() + patienceMs;
+  while (await isThere(path.join(folderOf('v2'), 'voter.key'))) {
+    assert.ok(performance.now() < deadlineMs, 'the old voter keeps its key');
+    await wait(100);
+  }
+  await tested.until('the old voter takes part', (view) => peerIn(view, 'v2').online, ['v3']);
+  assert.match(await readFile(tested.peer('v2').logFile, 'utf8'), /new-generation/);
+  await tested.write('third', 'v3');
+  await deploy('v2,m1', 'third', ['v3']);
+  await tested.until('the old voter obeys the new generation', runs('third', ['v2', 'm1']), ['v3']);
+  const { voters } = check(votersViewSchema, await tested.command({ name: 'voters' }, { peers: ['v3'] }));
+  assert.deepEqual(
+    voters.map(({ name, standing }) => `${name} ${standing}`),
+    ['m1 votes', 'm2 votes', 'v3 votes'],
+  );
+  assert.ok(
+    voters.every(({ raftId }) => (raftId ?? 0) >= 1_000_000),
+    'no number is used again',
+  );
+});
