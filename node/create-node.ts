@@ -69,7 +69,8 @@ export async function createNode(config: LoadedConfig): Promise<TurningPeer> {
   const device = await createDeviceParts(basis, mesh);
   const project = await createProjectParts(basis, mesh, device);
   const control = createControlParts(basis, folder, mesh, device, project);
-  const watch = createVoteWatch({ self: identity.peer, raftId: membership.raftId })({
+  const { raftId, generations: known = [] } = membership;
+  const watch = createVoteWatch({ self: identity.peer, raftId, generation: known.at(-1)?.number ?? 0 })({
     folder,
     ledger: mesh.ledger,
     hasLeader: () => mesh.consensus === null || mesh.consensus.status().leader !== undefined,
@@ -81,10 +82,12 @@ export async function createNode(config: LoadedConfig): Promise<TurningPeer> {
   const generations = createGenerationExchange({
     fleet: membership.fleet,
     recoveryKey: readGenesis(membership.genesis).state.recoveryKey,
-    known: membership.generations ?? [],
+    known,
+    isFrozen: membership.frozen !== undefined,
   })({
     mesh: mesh.mesh,
     isNamed: async (hash) => (await folder.namedGenerations()).includes(hash),
+    members: () => mesh.ledger.state().members,
     onTurn: watch.turn,
     clock,
     logger,

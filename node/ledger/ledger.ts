@@ -64,6 +64,7 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
       clock,
       state: () => running?.replica.state(),
       contacts: () => contacts,
+      generation: init.generations?.at(-1)?.number ?? 0,
       onApplied: listeners.add,
     });
     const proposals = createProposals({ clock, state, consensus: () => consensus });
@@ -99,7 +100,10 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
       if (first.fleet !== genesis.fleet) throw wrongFleet(first.fleet, genesis.fleet);
       const log = createEntryLog(store, logger);
       const overruling = generations.find(({ number }) => number > first.generation);
-      if (overruling !== undefined) await log.dropAfter(overruling.baseIndex);
+      if (overruling !== undefined) {
+        await log.dropAfter(overruling.baseIndex);
+        contacts = init.contacts ?? contacts;
+      }
       const replica = createReplica({
         first,
         snapshots,
@@ -116,7 +120,7 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
       });
       certificates.applied(first);
       const certification = createCertification({ certificates, ...replica });
-      if (init.source === 'voters') await replay({ certificates, log, replica });
+      if (init.source === 'voters') await replay({ certificates, log, replica }, overruling);
       return { genesis, certificates, replica, certification, snapshots, log, stops: [] };
     }
 

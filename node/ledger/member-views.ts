@@ -31,6 +31,8 @@ export function createMemberViews(init: {
   /** Undefined while the ledger is not running. */
   readonly state: () => LedgerState | undefined;
   readonly contacts: () => readonly JoinContact[];
+  /** That this peer has accepted. */
+  readonly generation: number;
   readonly onApplied: (listener: AppliedListener) => () => void;
 }): MemberViews {
   const { self, clock } = init;
@@ -41,8 +43,13 @@ export function createMemberViews(init: {
     const state = init.state();
     if (state?.members === seen?.members && state?.voterSet === seen?.voterSet) return known;
     seen = state;
-    known = state === undefined ? nobody : knownPeers(state, self, init.contacts());
+    known = state === undefined ? nobody : knownPeers(state, self, toldOf(state));
     return known;
+  }
+
+  /** Those that this peer was told of stand in while its ledger is behind its joining, or behind a generation that it has accepted. */
+  function toldOf({ members, generation }: LedgerState): readonly JoinContact[] {
+    return Object.hasOwn(members, self) && generation >= init.generation ? [] : init.contacts();
   }
 
   /** Ledger time stands still without entries, so an invite also closes by the own clock; joining checks it again. */
@@ -78,20 +85,20 @@ export function createMemberViews(init: {
     voters() {
       const state = init.state();
       if (state === undefined) return [];
-      const contacts = Object.hasOwn(state.members, self) ? [] : init.contacts();
-      const told = contacts.filter(({ raftId }) => raftId > 0).map(({ peer }) => peer);
+      const told = toldOf(state)
+        .filter(({ raftId }) => raftId > 0)
+        .map(({ peer }) => peer);
       return [...new Set([...voterPeers(state), ...told])].filter((peer) => peer !== self);
     },
   };
 }
 
-/** The members; and until this peer is one by its own ledger, those that it was told of when it joined. */
-function knownPeers(state: LedgerState, self: string, contacts: readonly JoinContact[]): KnownPeers {
+/** The members, and those that this peer was told of. */
+function knownPeers(state: LedgerState, self: string, told: readonly JoinContact[]): KnownPeers {
   const all = Object.values(state.members);
   const own = all.find((member) => member.peer === self);
   const isWanted = (member: Member): boolean =>
     all.length < fullMeshMembersMax || member.site === own?.site || member.roles.includes('voter');
-  const told = own === undefined ? contacts : [];
   const byPeer = new Map<string, JoinContact>();
   for (const { peer, addresses, raftId } of told) byPeer.set(peer, { peer, addresses, raftId });
   for (const member of all) byPeer.set(member.peer, { ...contactOf(member), raftId: spokenRaftId(member, state) });

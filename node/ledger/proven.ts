@@ -3,6 +3,7 @@
 
 import type { Certificate } from '../../protocols/certificate.ts';
 import { ParleyError } from '../../protocols/errors.ts';
+import type { GenerationRecord } from '../../protocols/generation.ts';
 import type { Certificates, Certified } from './certificates.ts';
 import type { EntryLog } from './entry-log.ts';
 import type { ProvenState } from './entry-puller.ts';
@@ -40,14 +41,17 @@ export async function takeState({ certificates, log, replica }: Keeping, proven:
   await log.clear();
 }
 
-/** Applies what a member had pulled after its snapshot, as far as it fits what is certain. */
-export async function replay({ certificates, log, replica }: Keeping): Promise<void> {
+/** Applies what a member had pulled after its snapshot, as far as it fits what is certain; `base` is of a generation that follows on it. */
+export async function replay({ certificates, log, replica }: Keeping, base?: GenerationRecord): Promise<void> {
+  const [last] = base === undefined ? [] : await log.read(base.baseIndex, undefined, 1);
+  const vouchedTo = last !== undefined && last.chainHash === base?.baseHash ? last.index : 0;
+  const provenTo = Math.max(certificates.certifiedIndex(), vouchedTo);
   for (;;) {
     const { index, chainHash } = replica.state();
     const stored = await log.read(index + 1, chainHash, replayBytesMax);
     const wrong = stored.findIndex((entry) => {
       const certain = certificates.certainHash(entry.index);
-      return entry.index > certificates.certifiedIndex() || (certain !== undefined && certain !== entry.chainHash);
+      return entry.index > provenTo || (certain !== undefined && certain !== entry.chainHash);
     });
     const entries = wrong < 0 ? stored : stored.slice(0, wrong);
     if (entries.length > 0) replica.apply(entries);

@@ -1,5 +1,5 @@
 // Owns what is different about a peer that has seen two records of one generation: it obeys no order and says so, loudly,
-// until a person has set it up anew.
+// until people have begun another generation.
 
 import type { Clock, Logger, Startable } from '../interfaces.ts';
 
@@ -19,7 +19,10 @@ export function createFrozenAlarm(
 ): Startable {
   let stop = (): void => undefined;
   const say = (): void =>
-    logger.error({ reason: frozen }, 'this peer is frozen and obeys no order: join anew with an empty state folder');
+    logger.error(
+      { reason: frozen },
+      'this peer is frozen and obeys no order until the fleet begins another generation',
+    );
   return {
     async start() {
       if (frozen === undefined) return;

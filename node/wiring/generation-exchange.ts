@@ -9,14 +9,20 @@ import {
   generationRequestBytesMax,
   generationRequestSchema,
 } from '../../protocols/generation-exchange.ts';
+import type { JoinContact } from '../../protocols/join.ts';
+import type { LedgerState } from '../../protocols/ledger-state.ts';
 import { messageBytesMax } from '../../protocols/limits.ts';
 import type { Clock, Logger, Mesh, MessageStream, Startable } from '../interfaces.ts';
 import { isSignedByRecoveryKey } from './recovery-key.ts';
 import type { VoteTurn } from './vote-plan.ts';
 
+const contactsMax = 64;
 const answerTimeoutMs = 10_000;
-/** Also peers that stay connected are asked now and then: root may have named a record meanwhile. */
+/** Also peers that stay connected are asked now and then. */
 const askPeriodMs = 15_000;
+/** Records that nobody has vouched for yet are looked at again this often: root may have named one. */
+const lookPeriodMs = 2_000;
+const doubtfulMax = 64;
 
 export interface GenerationExchangeInit {
   readonly fleet: string;
@@ -24,20 +30,24 @@ export interface GenerationExchangeInit {
   readonly recoveryKey: string;
   /** Those that this peer has accepted, by number. */
   readonly known: readonly GenerationRecord[];
+  /** It has met a rival of one of them already. */
+  readonly isFrozen: boolean;
 }
 
 export function createGenerationExchange(init: GenerationExchangeInit): (components: {
   readonly mesh: Pick<Mesh, 'handle' | 'open' | 'connectedPeers' | 'onPeerChange'>;
   /** Whether root has named a record by its hash on this device. */
   readonly isNamed: (hash: string) => Promise<boolean>;
+  /** The fleet's members, as far as this peer knows. */
+  readonly members: () => LedgerState['members'];
   /** Called with what is to become of this peer. */
   readonly onTurn: (turn: VoteTurn) => void;
   readonly clock: Clock;
   readonly logger: Logger;
 }) => Startable {
   const { fleet, recoveryKey, known } = init;
-  return ({ mesh, isNamed, onTurn, clock, logger }) => {
-    const refused = new Set<string>();
+  return ({ mesh, isNamed, members, onTurn, clock, logger }) => {
+    const doubtful = new Map<string, GenerationRecord>();
     let stops: (() => void)[] = [];
     let stopping = new AbortController();
     let turn = 0;
@@ -76,19 +86,30 @@ export function createGenerationExchange(init: GenerationExchangeInit): (compone
         const hash = generationHash(record);
         const pinned = [...known, ...fresh].find(({ number }) => number === record.number);
         if (pinned === undefined) fresh.push(record);
-        else if (generationHash(pinned) !== hash) return onTurn({ kind: 'freeze', reason: rivalText(pinned, record) });
+        else if (generationHash(pinned) !== hash && !init.isFrozen)
+          return onTurn({ kind: 'freeze', reason: rivalText(pinned, record) });
       }
       const newest = known.at(-1)?.number ?? 0;
       const newer = fresh.filter(({ number }) => number > newest);
-      if (newer.length > 0) onTurn({ kind: 'new-generation', records: newer });
+      if (newer.length > 0) onTurn({ kind: 'new-generation', records: newer, contacts: contactsFor(newer) });
+    }
+
+    /** Whom to ask once the own ledger has gone back: those who vote now first. */
+    function contactsFor(records: readonly GenerationRecord[]): JoinContact[] {
+      const voting = new Map(records.at(-1)?.voters.map(({ peer, raftId }) => [peer, raftId]));
+      const contacts = Object.values(members()).map(({ peer, addresses }) => ({
+        ...{ peer, addresses },
+        raftId: voting.get(peer) ?? 0,
+      }));
+      return contacts.sort((a, b) => b.raftId - a.raftId).slice(0, contactsMax);
     }
 
     async function isBelieved(record: GenerationRecord, peer: string): Promise<boolean> {
       if (isSignedByRecoveryKey(recoveryKey, record)) return true;
       const hash = generationHash(record);
       if (await isNamed(hash)) return true;
-      if (refused.size < 64 && !refused.has(hash)) {
-        refused.add(hash);
+      if (doubtful.size < doubtfulMax && !doubtful.has(hash)) {
+        doubtful.set(hash, record);
         const advice = `the fleet's recovery key has not signed it: if it is right, run 'parley trust ${hash}' as root here`;
         logger.warn({ peer, generation: record.number, hash }, advice);
       }
@@ -113,6 +134,7 @@ export function createGenerationExchange(init: GenerationExchangeInit): (compone
         stops = [
           mesh.onPeerChange((peer, connected) => connected && askSafely(peer)),
           clock.every(askPeriodMs, askNext),
+          clock.every(lookPeriodMs, () => void consider([...doubtful.values()], 'earlier')),
         ];
         for (const { peer } of mesh.connectedPeers()) askSafely(peer);
       },

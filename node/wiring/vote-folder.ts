@@ -53,9 +53,16 @@ export function createVoteFolder(stateFolder: string, files: FolderFiles = realF
   const logPaths = [logFolderOf(stateFolder), witnessFileOf(stateFolder)];
 
   async function write(change: Partial<Membership>): Promise<void> {
-    const { logBegun, ...membership } = await loadMembership(stateFolder);
+    const { logBegun, frozen, ...membership } = await loadMembership(stateFolder);
     const isSameVote = change.raftId === undefined && logBegun;
-    await files.write(stateFolder, { ...membership, ...(isSameVote && { logBegun }), ...change });
+    // The next generation settles which of two rivals was right.
+    const isSameGeneration = change.generations === undefined && frozen !== undefined;
+    await files.write(stateFolder, {
+      ...membership,
+      ...(isSameVote && { logBegun }),
+      ...(isSameGeneration && { frozen }),
+      ...change,
+    });
   }
 
   async function clearLog(): Promise<void> {
@@ -96,7 +103,8 @@ export function createVoteFolder(stateFolder: string, files: FolderFiles = realF
         case 'new-generation': {
           const { generations = [] } = await loadMembership(stateFolder);
           await files.remove(keyFile);
-          await write({ raftId: 0, generations: [...generations, ...turn.records].slice(-generationsMax) });
+          const all = [...generations, ...turn.records].slice(-generationsMax);
+          await write({ raftId: 0, generations: all, contacts: [...turn.contacts] });
           await clearLog();
           return;
         }

@@ -2,6 +2,7 @@
 
 import type { VoterSet } from '../../protocols/certificate.ts';
 import type { GenerationRecord } from '../../protocols/generation.ts';
+import type { JoinContact } from '../../protocols/join.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import type { Role } from '../../protocols/primitives.ts';
 
@@ -20,7 +21,11 @@ export type VoteTurn =
   /** What it promised as a voter is lost. */
   | { readonly kind: 'set-aside'; readonly reason: string }
   /** The fleet has begun a new generation without it. */
-  | { readonly kind: 'new-generation'; readonly records: readonly GenerationRecord[] }
+  | {
+      readonly kind: 'new-generation';
+      readonly records: readonly GenerationRecord[];
+      readonly contacts: readonly JoinContact[];
+    }
   /** Two records claim to be one generation: it obeys nobody. */
   | { readonly kind: 'freeze'; readonly reason: string }
   /** It is no member any more. */

@@ -25,6 +25,8 @@ export function createVoteWatch(init: {
   readonly self: string;
   /** Under which this process runs; 0 for a peer that does not vote. */
   readonly raftId: number;
+  /** The newest that this peer has accepted. */
+  readonly generation: number;
 }): (components: {
   readonly folder: Pick<VoteFolder, 'key' | 'makeKey' | 'dropKey' | 'noteVoters'>;
   readonly ledger: {
@@ -71,8 +73,9 @@ export function createVoteWatch(init: {
       else if (isProven() && (step.kind === 'leave' || !isBusy())) turn(step);
     }
 
-    async function noteVoters({ voterSet, members }: LedgerState): Promise<void> {
-      if (voterSet.index === notedIndex) return;
+    async function noteVoters({ voterSet, members, generation }: LedgerState): Promise<void> {
+      // A ledger that has gone back behind a new generation knows less than what was noted.
+      if (voterSet.index === notedIndex || generation < init.generation) return;
       const voters = voterSet.voters.map(({ peer, raftId }) => ({
         ...{ peer, raftId },
         addresses: members[peer]?.addresses ?? [],

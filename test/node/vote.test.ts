@@ -231,7 +231,7 @@ test('createVoteWatch() makes a key, tells it, and turns once the device rests',
     asked.resolve();
     return busy;
   };
-  const watch = createVoteWatch({ self: peerIdOf('web1'), raftId: 0 })({
+  const watch = createVoteWatch({ self: peerIdOf('web1'), raftId: 0, generation: 0 })({
     ...{ folder, ledger, clock, logger, isBusy },
     hasLeader: () => true,
     announceKey: (key) => told.resolve(key),
@@ -264,7 +264,7 @@ for (const [what, leaves] of [
     if (what !== null) script.accept(what, { peer: peerIdOf('n3') });
     const ledger = ledgerOf(script);
     const clock = createManualClock();
-    const watch = createVoteWatch({ self: peerIdOf('n3'), raftId: 3 })({
+    const watch = createVoteWatch({ self: peerIdOf('n3'), raftId: 3, generation: 0 })({
       ...{ folder: createVoteFolder(stateFolder), ledger, clock, logger },
       ...{ hasLeader: () => what !== null, isBusy: () => false, announceKey: () => assert.fail('it has a key') },
     });
@@ -293,7 +293,7 @@ test('createVoteWatch() gives no vote up before a majority has certified that it
     return false;
   };
   const clock = createManualClock();
-  const watch = createVoteWatch({ self: peerIdOf('n3'), raftId: 3 })({
+  const watch = createVoteWatch({ self: peerIdOf('n3'), raftId: 3, generation: 0 })({
     ...{ folder: createVoteFolder(stateFolder), clock, logger },
     ...{ hasLeader: () => true, isBusy, announceKey: () => undefined },
     ledger: { ...ledgerOf(script), certification: () => ({ certifiedIndex: () => certified }) },
@@ -316,7 +316,7 @@ test('createVoteWatch() asks others whether it still votes once it had no leader
   const ledger = ledgerOf(script);
   const clock = createManualClock();
   const asked = Promise.withResolvers<void>();
-  const watch = createVoteWatch({ self: peerIdOf('n1'), raftId: 1 })({
+  const watch = createVoteWatch({ self: peerIdOf('n1'), raftId: 1, generation: 0 })({
     ...{ folder: createVoteFolder(stateFolder), clock, logger },
     ...{ hasLeader: () => false, isBusy: () => false, announceKey: () => undefined },
     ledger: {

@@ -77,3 +77,43 @@ test('a fleet that lost two of three voters goes on from the third', async (t) =
     'no number is used again',
   );
 });
+
+test('without the recovery key a generation counts where root names it, and voters that return together give way', async (t) => {
+  const tested = await startProcessFleet(t, { voters: 3, members: 1 });
+  const folderOf = (name: string): string => tested.peer(name).stateFolder;
+  const hasKey = (name: string): Promise<boolean> => isThere(path.join(folderOf(name), 'voter.key'));
+  for (const name of ['v1', 'v2', 'v3']) await tested.peer(name).kill();
+  const { record, isSigned } = await parley('recover', '--without-key', '--yes', '--state', folderOf('v3'));
+  assert.equal(isSigned, false);
+  await tested.fleet.startPeers(['v3'], t.signal);
+  await tested.until('it leads alone', ({ controller }) => controller === 'v3', ['v3']);
+  await wait(2_000);
+  const told = peerIn(await tested.until('a view', () => true, ['v3']), 'm1');
+  await parley('trust', String(record), '--state', folderOf('m1'));
+  await tested.until(
+    'the member follows once root has said so',
+    (view) => (peerIn(view, 'm1').ledgerIndex ?? 0) >= view.ledgerIndex && peerIn(view, 'm1').online,
+    ['v3'],
+  );
+  assert.ok((told.ledgerIndex ?? 0) <= 40);
+
+  // Two of the old three are a majority of their own: until they are told, they lead each other, and nobody else.
+  for (const name of ['v1', 'v2']) tested.peer(name).start();
+  await tested.until('the two decide among themselves', ({ controller }) => ['v1', 'v2'].includes(controller ?? ''), [
+    ...['v1', 'v2'],
+  ]);
+  assert.ok((await hasKey('v1')) && (await hasKey('v2')), 'nobody has named the generation there');
+  for (const name of ['v1', 'v2']) await parley('trust', String(record), '--state', folderOf(name));
+  const deadlineMs = performance.now() + patienceMs;
+  while ((await hasKey('v1')) || (await hasKey('v2'))) {
+    assert.ok(performance.now() < deadlineMs, 'an old voter keeps its key');
+    await wait(100);
+  }
+  await tested.until(
+    'all are one fleet',
+    (view) => view.controller === 'v3' && view.peers.every(({ online }) => online),
+    ['v1'],
+  );
+  for (const host of ['v1', 'v2'])
+    await tested.command({ name: 'voters-add', host }, { follow: true, peers: ['v3'], patienceMs });
+});

@@ -1,0 +1,102 @@
+// What a new generation does to a ledger that was begun in an older one: what came after its base is gone, from the disk too, and
+// only the new voters' word counts from there on.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { systemClock } from '../../node/host/clock.ts';
+import { createLedger, type Ledger } from '../../node/ledger/index.ts';
+import { verifySignature } from '../../node/mesh/identity.ts';
+import type { GenerationRecord } from '../../protocols/generation.ts';
+import { caughtUp, createLedgerFleet, createTestLogger, type LedgerPeer, letGo } from '../helpers/ledger-peers.ts';
+import { createLedgerScript, peerIdOf, voterKeyOf } from '../helpers/ledger-script.ts';
+
+const voters = (raftId: number) => [{ raftId, peer: peerIdOf('web1'), key: voterKeyOf('web1') }];
+
+function recordAt(fleet: string, base: { index: number; term: number; chainHash: string }): GenerationRecord {
+  const { index, term, chainHash } = base;
+  const place = { baseIndex: index, baseTerm: term, baseHash: chainHash };
+  return { version: 1, fleet, number: 1, ...place, voters: voters(1_000_000), signature: null };
+}
+
+/** The ledger of a peer that was stopped, opened again with what it has accepted. */
+function reopened({ peer, store, blobs, mesh }: LedgerPeer, genesis: Uint8Array, record: GenerationRecord): Ledger {
+  const logger = createTestLogger([]);
+  return createLedger({ self: peer, source: 'voters', genesis, generations: [record] })({
+    ...{ store, blobs, mesh, clock: systemClock, logger, verifySignature },
+  });
+}
+
+test('createLedger() goes back to a place before the base of a new generation, and keeps nothing beyond', async (t) => {
+  const fleet = await createLedgerFleet(t);
+  const n1 = await fleet.add('n1', 'consensus');
+  const web1 = await fleet.add('web1', 'voters');
+  await fleet.enrol('web1');
+  await fleet.fill(3);
+  await caughtUp(web1, n1);
+  const base = web1.ledger.state();
+  await fleet.enrol('n2', ['voter']);
+  await fleet.fill(3);
+  await caughtUp(web1, n1);
+  assert.ok(web1.ledger.state().index > base.index + 3);
+  await web1.stop();
+  const ledger = reopened(web1, fleet.genesis, recordAt(base.fleet, base));
+  await ledger.start();
+  const { index, generation, members } = ledger.state();
+  assert.equal(index, base.index, 'what the record vouches for is kept');
+  assert.deepEqual([generation, members[peerIdOf('n2')]], [0, undefined]);
+  assert.ok(ledger.certification().certifiedIndex() <= base.index);
+  assert.equal(ledger.certification().certificateAt(base.index + 3), undefined);
+  await ledger.stop();
+  const rest = await web1.store.range({ gte: `entry/${String(base.index + 1).padStart(16, '0')}`, lt: 'entry0' });
+  assert.deepEqual(rest, []);
+});
+
+test('createLedger() goes back to the foundation where nothing older is kept, and a second start changes nothing', async (t) => {
+  const fleet = await createLedgerFleet(t);
+  const n1 = await fleet.add('n1', 'consensus');
+  const web1 = await fleet.add('web1', 'voters');
+  await fleet.enrol('web1');
+  await caughtUp(web1, n1);
+  const base = web1.ledger.state();
+  await letGo(fleet, n1);
+  await fleet.fill(3);
+  await caughtUp(web1, n1);
+  await web1.stop();
+  const record = recordAt(base.fleet, base);
+  for (let start = 0; start < 2; start += 1) {
+    const ledger = reopened(web1, fleet.genesis, record);
+    await ledger.start();
+    assert.ok(ledger.state().index <= base.index);
+    await ledger.stop();
+  }
+});
+
+test('generationBegun() leaves the vote to those of its record alone, and numbers that nobody had', () => {
+  const script = createLedgerScript();
+  for (const name of ['n2', 'n3']) script.join(name, ['voter']);
+  script.join('web1');
+  script.configure({ voters: [1, 2], votersOutgoing: [1, 2, 3] });
+  const record = recordAt(script.state().fleet, script.state());
+  script.refuse('generation-misplaced', 'generation-begun', { ...record, baseIndex: record.baseIndex - 1 });
+  const placed = recordAt(script.state().fleet, script.state());
+  script.accept('generation-begun', placed);
+  const { generation, generationIndex, voterSet, joint, members, nextRaftId } = script.state();
+  assert.deepEqual([generation, generationIndex, joint], [1, placed.baseIndex + 1, null]);
+  assert.deepEqual(voterSet, {
+    generation: 1,
+    index: placed.baseIndex + 1,
+    voters: voters(1_000_000),
+    votersOutgoing: [],
+  });
+  assert.deepEqual(
+    Object.values(members).map(({ name, raftId, roles }) => [name, raftId, roles.includes('voter')]),
+    [
+      ['n1', 0, false],
+      ['n2', 0, false],
+      ['n3', 0, false],
+      ['web1', 1_000_000, true],
+    ],
+  );
+  assert.ok(nextRaftId > 1_000_000);
+  script.refuse('generation-misplaced', 'generation-begun', recordAt(script.state().fleet, script.state()));
+});
