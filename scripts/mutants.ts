@@ -11,6 +11,7 @@ import { consensusMutants } from './mutants/consensus-mutants.ts';
 import { deviceMutants } from './mutants/device-mutants.ts';
 import { fleetMutants } from './mutants/fleet-mutants.ts';
 import { ledgerMutants } from './mutants/ledger-mutants.ts';
+import { membershipMutants } from './mutants/membership-mutants.ts';
 import { infect, type Mutant, mutated } from './mutants/mutant.ts';
 
 /** One test file; a mutant may well make it hang. */
@@ -22,6 +23,7 @@ export const allMutants: readonly Mutant[] = [
   ...certificateMutants,
   ...deviceMutants,
   ...ledgerMutants,
+  ...membershipMutants,
   ...fleetMutants,
 ];
 

@@ -115,10 +115,7 @@ function waitsFor(state: LedgerState, facts: ViewFacts, joining: readonly Member
 
 function joiningWaitsFor({ name, peer, raftId }: Member, state: LedgerState, facts: ViewFacts): string | null {
   const { online, lastSeenMs, beat } = facts.presence(peer);
-  if (!online) {
-    const since = lastSeenMs === null ? 'was not seen yet' : `is away since ${new Date(lastSeenMs).toISOString()}`;
-    return `${name}, which ${since}`;
-  }
+  if (!online) return `${name}, which ${lastSeenMs === null ? 'was not seen yet' : 'is away'}`;
   if (raftId === 0) return `${name} to make its voting key`;
   const lag = beat === null ? 0 : state.index - beat.ledgerIndex;
   return lag > lagMax ? `${name} to catch up: it lacks ${lag} entries` : null;

@@ -111,16 +111,16 @@ export const certificateMutants: readonly Mutant[] = [
   },
   {
     name: 'deletes the key to certify with before its end is certified',
-    file: 'node/wiring/voting-key.ts',
-    text: '|| ledger.certification().certifiedIndex() < state.voterSet.index) return;',
-    replacement: ') return;',
-    tests: ['test/node/voting-key.test.ts'],
+    file: 'node/wiring/vote-watch.ts',
+    text: 'else if (isProven() && (',
+    replacement: 'else if ((',
+    tests: ['test/node/vote.test.ts'],
   },
   {
     name: 'goes on to certify when its vote is over',
     file: 'node/wiring/voting-key.ts',
-    text: '    identity = undefined;\n',
-    replacement: '',
+    text: 'isVoteOver(ledger.state(), own) ? undefined : identity.sign(bytes)',
+    replacement: 'own.raftId === 0 && isVoteOver(ledger.state(), own) ? undefined : identity.sign(bytes)',
     tests: ['test/node/voting-key.test.ts'],
   },
 ];

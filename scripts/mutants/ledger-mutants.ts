@@ -204,7 +204,7 @@ export const ledgerMutants: readonly Mutant[] = [
   {
     name: 'replays entries that no certificate covers',
     file: 'node/ledger/proven.ts',
-    text: 'return entry.index > certificates.certifiedIndex() || (certain',
+    text: 'return entry.index > provenTo || (certain',
     replacement: 'return (certain',
     tests: [away],
   },

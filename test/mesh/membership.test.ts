@@ -57,7 +57,7 @@ for (const listen of ['/ip4/127.0.0.1/tcp/0', '/ip4/127.0.0.1/tcp/0/ws']) {
     await assert.rejects(async () => more.receive(within()), { code: 'stream-closed' });
     await assert.rejects(a.mesh.open(b.mesh.self, echo, within()), { code: 'peer-unreachable' });
     time.advance(5_000);
-    await assert.rejects(stream.receive(within()), { code: 'stream-closed' });
+    await assert.rejects(stream.receive(within(1_000)), { code: 'stream-closed' });
     await cutOff;
     const again = b.mesh.open(a.mesh.self, echo, within());
     await assert.rejects(async () => (await again).receive(within()), { retryable: true });

@@ -1,0 +1,117 @@
+// Owns the ways to break who belongs to a fleet and who votes that their tests must notice: votes that outlive their logs,
+// fleets left without a voter, generations that anybody begins.
+
+import type { Mutant } from './mutant.ts';
+
+const rules = 'test/ledger/voters-core.test.ts';
+const votes = 'test/node/vote.test.ts';
+const recovery = 'test/node/recovery.test.ts';
+const generations = 'test/ledger/generations.test.ts';
+
+export const membershipMutants: readonly Mutant[] = [
+  {
+    name: 'takes the vote of the last voter',
+    file: 'node/ledger/voters-core.ts',
+    text: '  if (!counted.has(member.raftId)) return;\n',
+    replacement: '  if (counted.has(member.raftId)) return;\n',
+    tests: [rules],
+  },
+  {
+    name: 'drops a removed voter before consensus does',
+    file: 'node/ledger/voters-core.ts',
+    text: 'leaving === true && !counted.has(peer)',
+    replacement: 'leaving === true',
+    tests: [rules],
+  },
+  {
+    name: 'leaves the invites of a removed peer open',
+    file: 'node/ledger/departures-core.ts',
+    text: 'invite.usedBy === peer || invite.name === name',
+    replacement: 'invite.usedBy === peer && invite.name !== name',
+    tests: [rules],
+  },
+  {
+    name: 'keeps the old log under a new raft id',
+    file: 'node/wiring/vote-folder.ts',
+    text: "        case 'take-up':\n          await clearLog();\n",
+    replacement: "        case 'take-up':\n",
+    tests: [votes],
+  },
+  {
+    name: 'gives a vote up without its key',
+    file: 'node/wiring/vote-folder.ts',
+    text: "        case 'give-up':\n          await files.remove(keyFile);\n",
+    replacement: "        case 'give-up':\n",
+    tests: [votes],
+  },
+  {
+    name: 'sets a damaged log aside and keeps its key till last',
+    file: 'node/wiring/vote-folder.ts',
+    text: '          await files.remove(keyFile);\n          await setLogAside();\n',
+    replacement: '          await setLogAside();\n          await files.remove(keyFile);\n',
+    tests: [votes],
+  },
+  {
+    name: 'starts a peer that the fleet has removed',
+    file: 'node/wiring/vote-folder.ts',
+    text: '      if (membership.removed) throw removedError(membership.name);\n',
+    replacement: '',
+    tests: [votes],
+  },
+  {
+    name: 'votes on under a raft id that a new key has replaced',
+    file: 'node/wiring/vote-plan.ts',
+    text: 'return raftId > 0 && voterKey === own.key ?',
+    replacement: 'return raftId > 0 ?',
+    tests: [votes],
+  },
+  {
+    name: 'lets a removed peer open streams as long as it stays connected',
+    file: 'node/mesh/links.ts',
+    text: "clock.after(farewellMs, () => drop(connection, new Error('no longer a member')))",
+    replacement: 'clock.after(farewellMs, () => undefined)',
+    tests: ['test/mesh/membership.test.ts'],
+  },
+  {
+    name: 'leaves the voters without a majority that is there',
+    file: 'node/control/commands/voters.ts',
+    text: 'there >= majorityOf(left.length)) return;',
+    replacement: 'there >= 0) return;',
+    tests: ['test/control/voters.test.ts'],
+  },
+  {
+    name: 'believes a generation that nobody has signed',
+    file: 'node/wiring/recovery-key.ts',
+    text: '  if (record.signature === null) return false;\n',
+    replacement: '  if (record.signature === null) return true;\n',
+    tests: [recovery],
+  },
+  {
+    name: 'takes a rival for the generation that it keeps to',
+    file: 'node/wiring/generation-exchange.ts',
+    text: '        if (pinned === undefined) fresh.push(record);',
+    replacement: '        if (pinned === undefined || generationHash(pinned) !== hash) fresh.push(record);',
+    tests: [recovery],
+  },
+  {
+    name: 'keeps an older generation’s vote in a newer one',
+    file: 'node/wiring/vote-folder.ts',
+    text: '          const { generations = [] } = await loadMembership(stateFolder);\n          await files.remove(keyFile);\n',
+    replacement: '          const { generations = [] } = await loadMembership(stateFolder);\n',
+    tests: [recovery],
+  },
+  {
+    name: 'keeps what an older generation had after the base',
+    file: 'protocols/generation.ts',
+    text: 'number > place.generation && place.index > baseIndex',
+    replacement: 'number > place.generation && place.index < baseIndex',
+    tests: [generations],
+  },
+  {
+    name: 'keeps the entries of an older generation on the disk',
+    file: 'node/ledger/ledger.ts',
+    text: '        await log.dropAfter(overruling.baseIndex);\n',
+    replacement: '',
+    tests: [generations],
+  },
+];
