@@ -3,8 +3,8 @@
 
 import type { RaftEntry, SnapshotMetadata } from '../../protocols/consensus-record.ts';
 import type { Clock } from '../interfaces.ts';
+import { type HardState, invariant, type Message } from './core/index.ts';
 import type { LogStore } from './log-store.ts';
-import { type HardState, invariant, type Message } from './message-core.ts';
 import { createWorker, type Worker } from './worker.ts';
 
 export interface AppendThreadInit {

@@ -4,9 +4,8 @@
 import type { Configuration, RaftEntry, SnapshotMetadata } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { Clock } from '../interfaces.ts';
-import { ConfigurationHistory } from './configuration-history-core.ts';
+import { ConfigurationHistory, invariant, type Message } from './core/index.ts';
 import type { LogStore } from './log-store.ts';
-import { invariant, type Message } from './message-core.ts';
 import type { CommittedEntry, StateMachine } from './types.ts';
 import { createWorker, type Worker } from './worker.ts';
 

@@ -15,7 +15,7 @@ import { Collector, type Wanted } from './certifier-core.ts';
 import { CertifierLinks } from './certifier-links.ts';
 import { CertifierServer } from './certifier-server.ts';
 import { Complaints } from './complaints.ts';
-import { nobody } from './message-core.ts';
+import { nobody } from './core/index.ts';
 import type { MemberDirectory } from './message-links.ts';
 import type { Certifying, CommittedEntry } from './types.ts';
 

@@ -1,18 +1,24 @@
 // Owns the loop around the core: ticks and messages go in; writes, messages and applied entries come out. It performs the
-// duties that raw-node-core.ts lists, in asynchronous mode, so that a slow disk or state machine never delays a heartbeat.
+// duties that core/README.md lists, in asynchronous mode, so that a slow disk or state machine never delays a heartbeat.
 
 import type { SnapshotMetadata } from '../../protocols/consensus-record.ts';
 import { type ErrorRecord, ParleyError, toErrorRecord } from '../../protocols/errors.ts';
 import type { Clock, Logger, Mesh, RandomBytes } from '../interfaces.ts';
 import { AppendThread } from './append-thread.ts';
 import { ApplyThread } from './apply-thread.ts';
+import {
+  appendThread,
+  applyThread,
+  type Message,
+  nobody,
+  type RaftOptions,
+  RawNode,
+  type Ready,
+  voterIds,
+} from './core/index.ts';
 import { damaged } from './log-damage.ts';
 import type { LogStore } from './log-store.ts';
-import { appendThread, applyThread, type Message, nobody } from './message-core.ts';
 import { type MemberDirectory, MessageLinks } from './message-links.ts';
-import { voterIds } from './quorum-core.ts';
-import type { RaftOptions } from './raft-core.ts';
-import { RawNode, type Ready } from './raw-node-core.ts';
 import { SnapshotLinks } from './snapshot-links.ts';
 import type { SnapshotShelf } from './snapshot-shelf.ts';
 import { Timing } from './timing.ts';

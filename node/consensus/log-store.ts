@@ -7,9 +7,8 @@ import * as records from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import { messageBytesMax } from '../../protocols/limits.ts';
 import type { KeyValueStore, StoreOperation } from '../interfaces.ts';
+import { type HardState, invariant, LogWindow } from './core/index.ts';
 import { damaged } from './log-damage.ts';
-import { LogWindow } from './log-window-core.ts';
-import { type HardState, invariant } from './message-core.ts';
 import { confirm, readWitness, testify, type Witness } from './witness.ts';
 
 /** Where a voter's log is kept. */

@@ -11,7 +11,7 @@ import {
 import { ParleyError } from '../../protocols/errors.ts';
 import { messageBytesMax } from '../../protocols/limits.ts';
 import type { Clock, Logger, Mesh, MessageStream } from '../interfaces.ts';
-import { entriesBytes, type Message, makeMessage } from './message-core.ts';
+import { entriesBytes, type Message, makeMessage } from './core/index.ts';
 
 /** Messages waiting for one peer: some windows of appends and the heartbeats of a slow dial. */
 const queueMessagesMax = 256;

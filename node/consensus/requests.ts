@@ -5,12 +5,10 @@ import { encodeConfigurationChange } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import { entryBytesMax } from '../../protocols/limits.ts';
 import type { Certifier } from './certifier.ts';
-import { configurationOf } from './configuration-core.ts';
+import { configurationOf, limitEntries, nobody, type RawNode, type Refusal } from './core/index.ts';
 import type { Engine } from './engine.ts';
 import type { LogStore } from './log-store.ts';
-import { limitEntries, nobody } from './message-core.ts';
 import { ProposalBatch } from './proposal-batch.ts';
-import type { RawNode, Refusal } from './raw-node-core.ts';
 import type { SnapshotShelf } from './snapshot-shelf.ts';
 import type {
   CommittedEntry,

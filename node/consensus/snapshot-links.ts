@@ -6,7 +6,7 @@ import { type SnapshotHeader, snapshotHeaderSchema, snapshotProtocol } from '../
 import { type SnapshotMetadata, snapshotPartBytesMax } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { Logger, Mesh, MessageStream } from '../interfaces.ts';
-import { type Message, makeMessage } from './message-core.ts';
+import { type Message, makeMessage } from './core/index.ts';
 import type { MemberDirectory } from './message-links.ts';
 
 /** One transfer: 16 MiB at 140 kB/s. */

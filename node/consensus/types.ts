@@ -4,7 +4,7 @@ import type { Certificate, VoterSet } from '../../protocols/certificate.ts';
 import type { Configuration, ConfigurationChange, SnapshotMetadata } from '../../protocols/consensus-record.ts';
 import type { ErrorRecord } from '../../protocols/errors.ts';
 import type { Startable } from '../interfaces.ts';
-import type { RaftRole } from './raft-core.ts';
+import type { RaftRole } from './core/index.ts';
 
 /** An entry that is committed. Entries without data are delivered too, so that the hash chain can be followed. */
 export interface CommittedEntry {

@@ -5,10 +5,10 @@ import { consensusProtocol, snapshotProtocol } from '../../protocols/consensus-m
 import { ParleyError } from '../../protocols/errors.ts';
 import type { Clock, Logger, Mesh, RandomBytes } from '../interfaces.ts';
 import { Certifier } from './certifier.ts';
+import { nobody } from './core/index.ts';
 import { Engine } from './engine.ts';
 import { advised } from './log-damage.ts';
 import { type LogDisk, type LogStore, openLogStore } from './log-store.ts';
-import { nobody } from './message-core.ts';
 import type { MemberDirectory } from './message-links.ts';
 import * as requests from './requests.ts';
 import { createSnapshotShelf, type PreparedSnapshot } from './snapshot-shelf.ts';

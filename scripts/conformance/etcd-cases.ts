@@ -7,8 +7,8 @@ import {
   leaveJoint,
   type Membership,
   noMembers,
-} from '../../node/consensus/configuration-core.ts';
-import * as quorum from '../../node/consensus/quorum-core.ts';
+} from '../../node/consensus/core/configuration.ts';
+import * as quorum from '../../node/consensus/core/quorum.ts';
 import type { Directive } from './datadriven.ts';
 import { describeMembers, describeProgress, describeQuorum, parseSteps } from './etcd-text.ts';
 

@@ -1,11 +1,11 @@
 // Owns etcd's way of writing raft's state as text, which its data files compare with.
 
-import type { Members } from '../../node/consensus/configuration-core.ts';
-import { changeOf } from '../../node/consensus/membership-core.ts';
-import { appendThread, applyThread, type HardState, type Message } from '../../node/consensus/message-core.ts';
-import type { Progress } from '../../node/consensus/progress-core.ts';
-import { type AckedIndex, type RaftIds, sortedIds } from '../../node/consensus/quorum-core.ts';
-import type { RawStatus, Ready } from '../../node/consensus/raw-node-core.ts';
+import type { Members } from '../../node/consensus/core/configuration.ts';
+import { changeOf } from '../../node/consensus/core/membership.ts';
+import { appendThread, applyThread, type HardState, type Message } from '../../node/consensus/core/message.ts';
+import type { Progress } from '../../node/consensus/core/progress.ts';
+import { type AckedIndex, type RaftIds, sortedIds } from '../../node/consensus/core/quorum.ts';
+import type { RawStatus, Ready } from '../../node/consensus/core/raw-node.ts';
 import type { ConfigurationStep, RaftEntry, SnapshotMetadata } from '../../protocols/consensus-record.ts';
 
 /** Marks an entry that etcd writes in its older format, which ours does not have. */

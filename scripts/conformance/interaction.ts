@@ -1,16 +1,16 @@
 // Owns the little world of etcd's interaction files: nodes with their storage, messages on their way, and the commands
 // that move them. The counterpart of etcd's rafttest package.
 
-import { LogWindow } from '../../node/consensus/log-window-core.ts';
+import { LogWindow } from '../../node/consensus/core/log-window.ts';
 import {
   appendThread,
   applyThread,
   isStorageThread,
   type Message,
   makeMessage,
-} from '../../node/consensus/message-core.ts';
-import type { RaftOptions } from '../../node/consensus/raft-core.ts';
-import { RawNode } from '../../node/consensus/raw-node-core.ts';
+} from '../../node/consensus/core/message.ts';
+import type { RaftOptions } from '../../node/consensus/core/raft.ts';
+import { RawNode } from '../../node/consensus/core/raw-node.ts';
 import type { ConfigurationChange, RaftEntry, SnapshotMetadata } from '../../protocols/consensus-record.ts';
 import type { Directive } from './datadriven.ts';
 import {

@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { AppendThread } from '../../node/consensus/append-thread.ts';
+import { appendThread, type Message, makeMessage } from '../../node/consensus/core/message.ts';
 import { bootstrapLog, openLogStore } from '../../node/consensus/log-store.ts';
-import { appendThread, type Message, makeMessage } from '../../node/consensus/message-core.ts';
 import { createManualClock } from '../helpers/manual-clock.ts';
 import { genesisHash, noLearners } from './fleet.ts';
 import { MemoryStore } from './memory-store.ts';

@@ -1,9 +1,9 @@
 // A group of raft cores in synchronous mode with a network that delivers on demand: for scripted schedules.
 
-import { LogWindow } from '../../node/consensus/log-window-core.ts';
-import type { Message } from '../../node/consensus/message-core.ts';
-import type { RaftOptions } from '../../node/consensus/raft-core.ts';
-import { RawNode } from '../../node/consensus/raw-node-core.ts';
+import { LogWindow } from '../../node/consensus/core/log-window.ts';
+import type { Message } from '../../node/consensus/core/message.ts';
+import type { RaftOptions } from '../../node/consensus/core/raft.ts';
+import { RawNode } from '../../node/consensus/core/raw-node.ts';
 import type { RaftEntry } from '../../protocols/consensus-record.ts';
 import { noLearners } from './fleet.ts';
 

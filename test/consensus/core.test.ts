@@ -2,8 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { makeMessage } from '../../node/consensus/message-core.ts';
-import { ReadQueue } from '../../node/consensus/read-queue-core.ts';
+import { makeMessage } from '../../node/consensus/core/message.ts';
+import { ReadQueue } from '../../node/consensus/core/read-queue.ts';
 import { CoreGroup, electionTicks } from './core-group.ts';
 
 const lastOf = (group: CoreGroup, raftId: number): { index: number; term: number | undefined } => {

@@ -1,9 +1,9 @@
 // Two implementations of raft in lockstep: groups of pairs, each pair fed the same input, one of them speaking for both on
 // the network. Whatever a pair's halves do otherwise after the same inputs is a difference.
 
-import { LogWindow } from '../../node/consensus/log-window-core.ts';
-import { type Message, type MessageType, makeMessage } from '../../node/consensus/message-core.ts';
-import { RawNode } from '../../node/consensus/raw-node-core.ts';
+import { LogWindow } from '../../node/consensus/core/log-window.ts';
+import { type Message, type MessageType, makeMessage } from '../../node/consensus/core/message.ts';
+import { RawNode } from '../../node/consensus/core/raw-node.ts';
 import type { RaftEntry } from '../../protocols/consensus-record.ts';
 import { noLearners } from './fleet.ts';
 import type { PortOptions } from './port.ts';

@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { RaftRole } from '../../node/consensus/raft-core.ts';
+import type { RaftRole } from '../../node/consensus/core/raft.ts';
 import { electionTicks, entriesOf, PaperNode } from './paper-node.ts';
 
 type Start = (node: PaperNode) => PaperNode;

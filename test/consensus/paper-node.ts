@@ -1,17 +1,17 @@
 // One raft node for tests that follow the Raft paper sentence by sentence: put into a role by hand, given one message at a
 // time, asked what it says. Its disk is as quick as the test: sent() counts everything as written.
 
-import { LogWindow } from '../../node/consensus/log-window-core.ts';
-import { type Message, type MessageType, makeMessage } from '../../node/consensus/message-core.ts';
+import { LogWindow } from '../../node/consensus/core/log-window.ts';
+import { type Message, type MessageType, makeMessage } from '../../node/consensus/core/message.ts';
 import {
   becomeCandidate,
   becomeFollower,
   becomeLeader,
   createRaft,
   type Raft,
-} from '../../node/consensus/raft-core.ts';
-import { broadcastAppend } from '../../node/consensus/replicate-core.ts';
-import { step, tick } from '../../node/consensus/step-core.ts';
+} from '../../node/consensus/core/raft.ts';
+import { broadcastAppend } from '../../node/consensus/core/replicate.ts';
+import { step, tick } from '../../node/consensus/core/step.ts';
 import type { RaftEntry } from '../../protocols/consensus-record.ts';
 import { seededRandom } from '../helpers/random.ts';
 import { noLearners } from './fleet.ts';

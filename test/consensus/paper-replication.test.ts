@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { makeMessage } from '../../node/consensus/message-core.ts';
+import { makeMessage } from '../../node/consensus/core/message.ts';
 import { accepted, describe, entriesOf, PaperNode } from './paper-node.ts';
 
 test('TestLeaderStartReplication: a leader appends a proposal and sends it to all, with the position before it', () => {

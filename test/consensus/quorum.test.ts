@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { jointIndex, jointVote, majorityIndex, majorityOf, majorityVote } from '../../node/consensus/quorum-core.ts';
+import { jointIndex, jointVote, majorityIndex, majorityOf, majorityVote } from '../../node/consensus/core/quorum.ts';
 import { seededRandom } from '../helpers/random.ts';
 
 const idsUpTo = (size: number): number[] => Array.from({ length: size }, (_, at) => at + 1);

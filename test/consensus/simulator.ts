@@ -1,10 +1,10 @@
 // Runs groups of raft nodes through random schedules from one seed: loss, duplication, reordering, cuts, pauses, crashes
 // that lose what was not synced, and changes of voters. It checks after every step that the group never contradicts itself.
 
-import { ConfigurationHistory } from '../../node/consensus/configuration-history-core.ts';
-import { LogWindow } from '../../node/consensus/log-window-core.ts';
-import { appendThread, applyThread, type HardState, type Message } from '../../node/consensus/message-core.ts';
-import { RawNode } from '../../node/consensus/raw-node-core.ts';
+import { ConfigurationHistory } from '../../node/consensus/core/configuration-history.ts';
+import { LogWindow } from '../../node/consensus/core/log-window.ts';
+import { appendThread, applyThread, type HardState, type Message } from '../../node/consensus/core/message.ts';
+import { RawNode } from '../../node/consensus/core/raw-node.ts';
 import type { ConfigurationStep, RaftEntry, SnapshotMetadata } from '../../protocols/consensus-record.ts';
 import { noLearners } from './fleet.ts';
 

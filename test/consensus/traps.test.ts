@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { appendThread, makeMessage } from '../../node/consensus/message-core.ts';
+import { appendThread, makeMessage } from '../../node/consensus/core/message.ts';
 import { type ConfigurationStep, encodeConfigurationChange } from '../../protocols/consensus-record.ts';
 import { accepted, describe, entriesOf, PaperNode } from './paper-node.ts';
 

@@ -1,9 +1,9 @@
 // Owns the log as the core sees it: the stable part below, the part that is not yet on disk above, and three marks
 // (committed, applying, applied) that only move forward.
 
-import type { RaftEntry, SnapshotMetadata } from '../../protocols/consensus-record.ts';
-import { entriesBytes, entryBytes, invariant, limitEntries, type StableLog } from './message-core.ts';
-import { UnstableLog } from './unstable-core.ts';
+import type { RaftEntry, SnapshotMetadata } from '../../../protocols/consensus-record.ts';
+import { entriesBytes, entryBytes, invariant, limitEntries, type StableLog } from './message.ts';
+import { UnstableLog } from './unstable.ts';
 
 /** A position in the log: an entry's index and term. */
 export interface Position {

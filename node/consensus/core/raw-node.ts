@@ -1,18 +1,15 @@
-// Owns the face of the core. The caller's duties, in order, for each ready() in synchronous mode:
-// 1. write hardState, entries (cutting off what they replace) and snapshot, synced if mustSync; 2. send messages;
-// 3. apply the snapshot, then committedEntries, calling applyChange() for each configuration entry; 4. advance().
-// In asynchronous mode `messages` holds storage-append and storage-apply messages instead: do each kind strictly in
-// order, deliver its `responses` when the write is durable or applied, and never call advance().
+// Owns the face of the core: what goes in, and the work that comes out with each ready(). README.md in this folder lists the
+// caller's duties in their order, for synchronous and asynchronous storage.
 
 import type {
   Configuration,
   ConfigurationChange,
   RaftEntry,
   SnapshotMetadata,
-} from '../../protocols/consensus-record.ts';
-import { encodeConfigurationChange } from '../../protocols/consensus-record.ts';
-import { changeMembership, configurationOf, ImpossibleChange, type Members } from './configuration-core.ts';
-import { applyChange, changeRefusal } from './membership-core.ts';
+} from '../../../protocols/consensus-record.ts';
+import { encodeConfigurationChange } from '../../../protocols/consensus-record.ts';
+import { changeMembership, configurationOf, ImpossibleChange, type Members } from './configuration.ts';
+import { applyChange, changeRefusal } from './membership.ts';
 import {
   appendThread,
   applyThread,
@@ -25,8 +22,8 @@ import {
   type Message,
   makeMessage,
   nobody,
-} from './message-core.ts';
-import type { Progress } from './progress-core.ts';
+} from './message.ts';
+import type { Progress } from './progress.ts';
 import {
   createRaft,
   drawElectionTicks,
@@ -35,8 +32,8 @@ import {
   type RaftOptions,
   type RaftRole,
   type ReadState,
-} from './raft-core.ts';
-import { step, tick } from './step-core.ts';
+} from './raft.ts';
+import { step, tick } from './step.ts';
 
 export interface SoftState {
   readonly leader: number;

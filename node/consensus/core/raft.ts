@@ -1,8 +1,8 @@
 // Owns the state of one raft node and its transitions between roles. The other files of the core are functions over this
-// state: elections, replication, reads, membership, one per concern; raw-node-core.ts is the face to the caller.
+// state: elections, replication, reads, membership, one per concern; raw-node.ts is the face to the caller.
 
-import type { Configuration, RaftEntry } from '../../protocols/consensus-record.ts';
-import { RaftLog } from './log-core.ts';
+import type { Configuration, RaftEntry } from '../../../protocols/consensus-record.ts';
+import { RaftLog } from './log.ts';
 import {
   type HardState,
   invariant,
@@ -11,9 +11,9 @@ import {
   nobody,
   payloadBytes,
   type StableLog,
-} from './message-core.ts';
-import { ReadQueue } from './read-queue-core.ts';
-import { Tracker } from './tracker-core.ts';
+} from './message.ts';
+import { ReadQueue } from './read-queue.ts';
+import { Tracker } from './tracker.ts';
 
 export type RaftRole = 'follower' | 'pre-candidate' | 'candidate' | 'leader';
 

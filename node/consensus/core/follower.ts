@@ -1,10 +1,10 @@
 // Owns what followers and candidates do with messages: taking entries, commits and snapshots from the leader, and asking
 // it for reads and handovers.
 
-import { startCampaign, takeVote } from './election-core.ts';
-import { restoreConfiguration } from './membership-core.ts';
-import { type Message, makeMessage, nobody } from './message-core.ts';
-import { becomeFollower, type Raft, send } from './raft-core.ts';
+import { startCampaign, takeVote } from './election.ts';
+import { restoreConfiguration } from './membership.ts';
+import { type Message, makeMessage, nobody } from './message.ts';
+import { becomeFollower, type Raft, send } from './raft.ts';
 
 /** Returns false when a proposal is dropped. */
 export function stepFollower(raft: Raft, message: Message): boolean {

@@ -1,10 +1,10 @@
 // Owns the question "who voted at index n": the configuration at the log's start and after each configuration entry that
 // was applied. It is derived from the log alone, so nothing else needs to be stored.
 
-import type { Configuration, RaftEntry } from '../../protocols/consensus-record.ts';
-import { ParleyError } from '../../protocols/errors.ts';
-import { changeMembership, configurationOf, ImpossibleChange, restoreMembership } from './configuration-core.ts';
-import { changeOf } from './membership-core.ts';
+import type { Configuration, RaftEntry } from '../../../protocols/consensus-record.ts';
+import { ParleyError } from '../../../protocols/errors.ts';
+import { changeMembership, configurationOf, ImpossibleChange, restoreMembership } from './configuration.ts';
+import { changeOf } from './membership.ts';
 
 const noWindow = { inflightMessagesMax: 1, inflightBytesMax: 1 };
 

@@ -1,6 +1,6 @@
 // Owns the group as one raft node sees it: the members in force, each one's progress, and the votes of this election.
 
-import type { Configuration } from '../../protocols/consensus-record.ts';
+import type { Configuration } from '../../../protocols/consensus-record.ts';
 import {
   type Members,
   type Membership,
@@ -8,9 +8,9 @@ import {
   type ProgressMap,
   restoreMembership,
   type WindowLimits,
-} from './configuration-core.ts';
-import { Inflights, Progress } from './progress-core.ts';
-import { jointIndex, jointVote, sortedIds, type VoteResult } from './quorum-core.ts';
+} from './configuration.ts';
+import { Inflights, Progress } from './progress.ts';
+import { jointIndex, jointVote, sortedIds, type VoteResult } from './quorum.ts';
 
 export class Tracker implements Membership {
   readonly limits: WindowLimits;

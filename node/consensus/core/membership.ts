@@ -1,13 +1,13 @@
 // Owns how configuration entries take effect: they are checked when proposed and switch the configuration when applied.
 
-import { decode } from '../../protocols/codec.ts';
-import * as records from '../../protocols/consensus-record.ts';
-import { ParleyError } from '../../protocols/errors.ts';
-import { changeMembership, configurationOf, ImpossibleChange, isJoint } from './configuration-core.ts';
-import { nobody } from './message-core.ts';
-import { voterIds } from './quorum-core.ts';
-import { becomeFollower, type Raft } from './raft-core.ts';
-import { advanceCommit, broadcastAppend, broadcastMissing } from './replicate-core.ts';
+import { decode } from '../../../protocols/codec.ts';
+import * as records from '../../../protocols/consensus-record.ts';
+import { ParleyError } from '../../../protocols/errors.ts';
+import { changeMembership, configurationOf, ImpossibleChange, isJoint } from './configuration.ts';
+import { nobody } from './message.ts';
+import { voterIds } from './quorum.ts';
+import { becomeFollower, type Raft } from './raft.ts';
+import { advanceCommit, broadcastAppend, broadcastMissing } from './replicate.ts';
 
 type Change = Pick<records.ConfigurationChange, 'transition' | 'steps' | 'context'>;
 

@@ -1,8 +1,8 @@
 // Owns the in-memory image of the log that is on disk: entries after a base position, cut at either end.
 
-import type { RaftEntry, SnapshotMetadata } from '../../protocols/consensus-record.ts';
-import type { Position } from './log-core.ts';
-import { invariant, limitEntries, payloadBytes, type StableLog } from './message-core.ts';
+import type { RaftEntry, SnapshotMetadata } from '../../../protocols/consensus-record.ts';
+import type { Position } from './log.ts';
+import { invariant, limitEntries, payloadBytes, type StableLog } from './message.ts';
 
 export class LogWindow<Entry extends RaftEntry> implements StableLog {
   #base: Position;

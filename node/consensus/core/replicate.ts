@@ -1,8 +1,8 @@
 // Owns what a leader sends to bring the others along: entries, commit indexes, snapshots and heartbeats.
 
-import { makeMessage, payloadBytes } from './message-core.ts';
-import type { Progress } from './progress-core.ts';
-import { type Raft, send } from './raft-core.ts';
+import { makeMessage, payloadBytes } from './message.ts';
+import type { Progress } from './progress.ts';
+import { type Raft, send } from './raft.ts';
 
 /** Sends entries (or a snapshot) that the follower lacks; false when it is paused or, unless told so, has everything. */
 export function sendAppend(raft: Raft, to: number, evenIfEmpty: boolean): boolean {

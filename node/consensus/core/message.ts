@@ -1,8 +1,8 @@
 // Owns the vocabulary of the core: messages (those that travel and those between the core and its own storage threads),
 // entries' sizes and the view of stable storage that the core reads. Algorithm after etcd-io/raft, commit cdfbeed.
 
-import type { WireMessageType } from '../../protocols/consensus-message.ts';
-import type { RaftEntry, SnapshotMetadata } from '../../protocols/consensus-record.ts';
+import type { WireMessageType } from '../../../protocols/consensus-message.ts';
+import type { RaftEntry, SnapshotMetadata } from '../../../protocols/consensus-record.ts';
 
 /** No raft id: no leader, no vote. */
 export const nobody = 0;

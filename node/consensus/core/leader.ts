@@ -1,11 +1,11 @@
 // Owns what a leader does with messages: proposals, acknowledgements, heartbeats' answers, reads and handing over.
 
-import { changeOf, changeRefusal } from './membership-core.ts';
-import { type Message, makeMessage, nobody } from './message-core.ts';
-import type { Progress } from './progress-core.ts';
-import { appendEntries, becomeFollower, type Raft, send } from './raft-core.ts';
-import type { WaitingRead } from './read-queue-core.ts';
-import { advanceCommit, broadcastAppend, broadcastHeartbeat, sendAppend } from './replicate-core.ts';
+import { changeOf, changeRefusal } from './membership.ts';
+import { type Message, makeMessage, nobody } from './message.ts';
+import type { Progress } from './progress.ts';
+import { appendEntries, becomeFollower, type Raft, send } from './raft.ts';
+import type { WaitingRead } from './read-queue.ts';
+import { advanceCommit, broadcastAppend, broadcastHeartbeat, sendAppend } from './replicate.ts';
 
 /** Reads in the leader's queues; more are dropped, and their readers ask again. */
 const readsMax = 4_096;

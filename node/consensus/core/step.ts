@@ -1,11 +1,11 @@
 // Owns the entry of all input: terms are settled first, then the message goes to votes, storage or the role. Ticks are
 // here too, since they only turn into messages.
 
-import { answerVote, isInLease, startCampaign, transferContext } from './election-core.ts';
-import { stepCandidate, stepFollower } from './follower-core.ts';
-import { stepLeader } from './leader-core.ts';
-import { entriesBytes, type Message, makeMessage, nobody, payloadBytes } from './message-core.ts';
-import { becomeFollower, isPromotable, type Raft, send } from './raft-core.ts';
+import { answerVote, isInLease, startCampaign, transferContext } from './election.ts';
+import { stepCandidate, stepFollower } from './follower.ts';
+import { stepLeader } from './leader.ts';
+import { entriesBytes, type Message, makeMessage, nobody, payloadBytes } from './message.ts';
+import { becomeFollower, isPromotable, type Raft, send } from './raft.ts';
 
 /** Takes one message; returns false when it was a proposal that is dropped. */
 export function step(raft: Raft, message: Message): boolean {

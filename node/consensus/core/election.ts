@@ -1,7 +1,7 @@
 // Owns campaigns and votes: the pre-vote that asks without raising the term, the election, and whom we vote for.
 
-import { type Message, makeMessage, nobody } from './message-core.ts';
-import { voterIds } from './quorum-core.ts';
+import { type Message, makeMessage, nobody } from './message.ts';
+import { voterIds } from './quorum.ts';
 import {
   becomeCandidate,
   becomeFollower,
@@ -10,8 +10,8 @@ import {
   isPromotable,
   type Raft,
   send,
-} from './raft-core.ts';
-import { broadcastAppend } from './replicate-core.ts';
+} from './raft.ts';
+import { broadcastAppend } from './replicate.ts';
 
 type CampaignKind = 'pre-election' | 'election' | 'transfer';
 

@@ -1,8 +1,8 @@
 // Owns the leader's queue of reads that wait for a quorum to confirm that it still leads. Heartbeats carry the position of
 // the newest read; an answer confirms all reads up to the position that it echoes.
 
-import type { Message } from './message-core.ts';
-import { type JointVoters, jointIndex } from './quorum-core.ts';
+import type { Message } from './message.ts';
+import { type JointVoters, jointIndex } from './quorum.ts';
 
 export interface WaitingRead {
   readonly request: Message;

@@ -1,9 +1,9 @@
 // Owns configuration changes: from one configuration and a list of steps to the next, simple or joint, with the rules
 // that keep two majorities overlapping. Works on copies; the caller adopts the result or nothing.
 
-import type { Configuration, ConfigurationChange, ConfigurationStep } from '../../protocols/consensus-record.ts';
-import { Inflights, Progress } from './progress-core.ts';
-import { type JointVoters, type RaftIds, sortedIds, voterIds } from './quorum-core.ts';
+import type { Configuration, ConfigurationChange, ConfigurationStep } from '../../../protocols/consensus-record.ts';
+import { Inflights, Progress } from './progress.ts';
+import { type JointVoters, type RaftIds, sortedIds, voterIds } from './quorum.ts';
 
 /** A configuration as sets; see Configuration in protocols for the meaning of the fields. */
 export interface Members {

@@ -1,7 +1,7 @@
 // Owns what a leader knows about one follower: how far its log matches, what is in flight, and whether it is probed one
 // message at a time, streamed to, or waiting for a snapshot.
 
-import { invariant } from './message-core.ts';
+import { invariant } from './message.ts';
 
 export type ProgressState = 'probe' | 'replicate' | 'snapshot';
 

@@ -1,8 +1,8 @@
 // Owns the upper part of the log that is not known to be on disk: a received snapshot or the newest entries, and how much
 // of it has been handed to storage already.
 
-import type { RaftEntry, SnapshotMetadata } from '../../protocols/consensus-record.ts';
-import { invariant } from './message-core.ts';
+import type { RaftEntry, SnapshotMetadata } from '../../../protocols/consensus-record.ts';
+import { invariant } from './message.ts';
 
 export class UnstableLog {
   #snapshot: SnapshotMetadata | undefined;
