@@ -12,7 +12,7 @@ import {
 import { decode, encode } from '../../protocols/codec.ts';
 import { fromErrorRecord, ParleyError, toErrorRecord } from '../../protocols/errors.ts';
 import type { Logger, Mesh, MessageStream } from '../interfaces.ts';
-import type { Closures } from './index.ts';
+import type { FetchOptions } from './fetcher.ts';
 
 /** Closures kept for others; the oldest leave first. A deploy of a large fleet has about this many different ones. */
 const keptMax = 256;
@@ -33,7 +33,10 @@ export interface SecondHolderComponents {
   readonly keepers: (builder: string) => readonly string[];
   /** Whether a peer may have closures kept here: a possible controller. */
   readonly mayAsk: (peer: string) => boolean;
-  readonly closures: Pick<Closures, 'fetch' | 'realise'>;
+  readonly closures: {
+    fetch(manifest: string, options: FetchOptions): Promise<void>;
+    realise(manifest: string, options: { readonly rootLink: string; readonly signal: AbortSignal }): Promise<void>;
+  };
   readonly removeRoot: (link: string) => Promise<void>;
   readonly logger: Logger;
 }
