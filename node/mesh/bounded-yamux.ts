@@ -1,5 +1,6 @@
 // Owns the multiplexer with its limits. yamux collects a whole frame before it looks at the stream's window, so a peer that
-// announces a frame of 4 GiB would fill our memory; a guard reads the frame headers first and drops such a connection.
+// announces a frame of 4 GiB would fill our memory; a guard reads the frame headers first and drops such a connection. And
+// it answers each frame with a window update, which costs both sides as much as the frame: those are saved up.
 
 import { yamux } from '@libp2p/yamux';
 import { windowBytes } from './framing-core.ts';
@@ -15,11 +16,20 @@ const readBufferBytesMax = windowBytes + windowBytes / 4;
 /** Measures the round-trip time that windows grow by; liveness has its own, faster beat. */
 const keepAliveIntervalMs = 30_000;
 
+/** Window updates leave together from here on: a quarter of the smallest window, so that a sender never runs dry for it. */
+const windowUpdateBytesMin = 64 * 1024;
+
+/** Version, type, flags (2 bytes), stream (4 bytes), length (4 bytes). */
 const headerBytes = 12;
 const dataFrameType = 0;
+const windowUpdateType = 1;
+const flagsOffset = 2;
+const streamOffset = 4;
+const lengthOffset = 8;
 
 type Factory = ReturnType<ReturnType<typeof yamux>>;
 type RawConnection = Parameters<Factory['createStreamMuxer']>[0];
+type Muxer = ReturnType<Factory['createStreamMuxer']>;
 
 /** The stream muxer for a libp2p host. */
 export function boundedYamux(): () => Pick<Factory, 'protocol' | 'createStreamMuxer'> {
@@ -34,10 +44,37 @@ export function boundedYamux(): () => Pick<Factory, 'protocol' | 'createStreamMu
       protocol: factory.protocol,
       createStreamMuxer(connection) {
         guardFrames(connection);
-        return factory.createStreamMuxer(connection);
+        saveWindowUpdates(connection, () => muxer.streams);
+        const muxer = factory.createStreamMuxer(connection);
+        return muxer;
       },
     };
   };
+}
+
+/** Holds window updates back until those of a stream are worth a frame. */
+function saveWindowUpdates(connection: RawConnection, streams: () => Muxer['streams']): void {
+  const savedBytes = new Map<number, number>();
+  const send = connection.send.bind(connection);
+  connection.send = (data) => {
+    if (!(data instanceof Uint8Array) || data[1] !== windowUpdateType) return send(data);
+    const view = new DataView(data.buffer, data.byteOffset, headerBytes);
+    // Some open or end the stream.
+    if (view.getUint16(flagsOffset) !== 0) return send(data);
+    const stream = view.getUint32(streamOffset);
+    const saved = (savedBytes.get(stream) ?? 0) + view.getUint32(lengthOffset);
+    savedBytes.set(stream, saved);
+    if (savedBytes.size > streams().length) forgetEnded(savedBytes, streams());
+    if (saved < windowUpdateBytesMin) return true;
+    savedBytes.delete(stream);
+    view.setUint32(lengthOffset, saved);
+    return send(data);
+  };
+}
+
+function forgetEnded(savedBytes: Map<number, number>, streams: Muxer['streams']): void {
+  const open = new Set(streams.map(({ streamId }) => streamId));
+  for (const stream of savedBytes.keys()) if (!open.has(stream)) savedBytes.delete(stream);
 }
 
 function guardFrames(connection: RawConnection): void {
@@ -61,7 +98,7 @@ function guardFrames(connection: RawConnection): void {
       offset += taken;
       if (headerFilled < headerBytes) break;
       headerFilled = 0;
-      bodyLeft = header[1] === dataFrameType ? view.getUint32(8) : 0;
+      bodyLeft = header[1] === dataFrameType ? view.getUint32(lengthOffset) : 0;
       if (bodyLeft > streamWindowBytesMax) return false;
     }
     return true;
