@@ -3,12 +3,12 @@
 // own checked protocols, which strangers cannot open and which cost less at rest.
 
 import { generateKeyPairFromSeed } from '@libp2p/crypto/keys';
-import { noise } from '@libp2p/noise';
 import { tcp } from '@libp2p/tcp';
 import { multiaddr } from '@multiformats/multiaddr';
 import { createLibp2p, type Libp2p } from 'libp2p';
 import { ParleyError } from '../../protocols/errors.ts';
 import { membersMax } from '../../protocols/limits.ts';
+import { boundedNoise } from './bounded-noise.ts';
 import { boundedWebSockets } from './bounded-websockets.ts';
 import { boundedYamux } from './bounded-yamux.ts';
 import { type DiscoveryInit, localDiscovery } from './local-discovery.ts';
@@ -58,7 +58,7 @@ export async function createHost({ privateKey, listen, announce, discovery, gate
       tcp({ dialOpts: { noDelay: true }, listenOpts: { noDelay: true } }),
       boundedWebSockets(inboundUpgradeTimeoutMs),
     ],
-    connectionEncrypters: [noise()],
+    connectionEncrypters: [boundedNoise()],
     streamMuxers: [boundedYamux()],
     connectionMonitor: { enabled: false },
     connectionManager: {

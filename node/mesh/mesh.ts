@@ -28,6 +28,9 @@ import { createTraffic, type Traffic } from './traffic.ts';
 /** Own addresses that are told to others: as many as a member's record in the ledger holds. */
 const addressesMax = 16;
 
+/** Own addresses are looked up this often for questions of liveness: that costs more than the question itself. */
+const addressesAgeMs = 1_000;
+
 /** Who belongs to the mesh; the ledger knows. */
 export interface MeshMembers {
   isMember(peer: string): boolean;
@@ -103,7 +106,7 @@ class Libp2pMesh implements Mesh {
     this.#liveness = createLiveness({
       self,
       clock,
-      addresses: () => this.addresses(),
+      addresses: lately(clock, () => this.addresses()),
       connectionCount: () => this.#links.count(),
       open: (connection, protocol, signal) => this.#openOn(connection, protocol, signal),
       drop: (connection, reason) => this.#links.drop(connection, reason),
@@ -228,6 +231,8 @@ class Libp2pMesh implements Mesh {
     let dial = this.#dials.get(peer);
     if (dial === undefined) {
       dial = this.#dialKnown(peer).finally(() => this.#dials.delete(peer));
+      // All who waited may have given up before it fails.
+      dial.catch(() => undefined);
       this.#dials.set(peer, dial);
     }
     return dial;
@@ -266,6 +271,16 @@ class Libp2pMesh implements Mesh {
     const stream = await connection.newStream([protocol], { signal, maxOutboundStreams: outboundStreamsMax });
     return this.#handlers.wrapOutbound(stream, connection.remotePeer.toString());
   }
+}
+
+/** Keeps an answer for a moment. */
+function lately<T>(clock: Pick<Clock, 'monotonicMs'>, look: () => T): () => T {
+  let kept: { readonly value: T; readonly untilMs: number } | undefined;
+  return () => {
+    const nowMs = clock.monotonicMs();
+    if (kept === undefined || kept.untilMs <= nowMs) kept = { value: look(), untilMs: nowMs + addressesAgeMs };
+    return kept.value;
+  };
 }
 
 function unreachable(peer: string, state: string, cause?: unknown): ParleyError {

@@ -25,3 +25,21 @@ test('open() carries whole messages both ways between members', async (t) => {
   const bytes = 3 + 1024 * 1024;
   assert.deepEqual(record, { peer: b.mesh.self, protocol: '/parley/echo/1', bytesIn: bytes, bytesOut: bytes });
 });
+
+test('open() that nobody waits for any more fails without harm', async (t) => {
+  const lonely = newPeer(t);
+  const [gone, other] = [newPeer(t), newPeer(t)].map(({ mesh }) => mesh.self);
+  await lonely.mesh.start();
+  for (const peer of [gone, other]) {
+    if (peer !== undefined) lonely.members.set(peer, ['/ip4/127.0.0.1/tcp/1']);
+  }
+  const unhandled: unknown[] = [];
+  const onUnhandled = (error: unknown) => unhandled.push(error);
+  process.on('unhandledRejection', onUnhandled);
+  t.after(() => process.off('unhandledRejection', onUnhandled));
+  const late = { signal: AbortSignal.abort(new Error('too late')) };
+  await assert.rejects(lonely.mesh.open(gone ?? '', '/parley/echo/1', late), { code: 'peer-unreachable' });
+  await assert.rejects(lonely.mesh.open(other ?? '', '/parley/echo/1', within()), { code: 'peer-unreachable' });
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(unhandled, []);
+});
