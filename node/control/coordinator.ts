@@ -282,7 +282,7 @@ export function createCoordinator(components: CoordinatorComponents): Coordinato
       isStopped = false;
       stops = [
         ledger.onApplied(wake),
-        presence.onChange(wake),
+        presence.onChange((_peer, turned) => turned && wake()),
         leadership.onChange(wake),
         components.voters?.onCertified(wake) ?? (() => undefined),
         clock.every(lookPeriodMs, wake),

@@ -22,8 +22,11 @@ export interface PeerPresence {
 
 export interface Presence {
   of(peer: string): PeerPresence;
-  /** Called with the peer when a beat came, or when it came online or went offline. Returns the function that unsubscribes. */
-  onChange(listener: (peer: string) => void): () => void;
+  /**
+   * Called with the peer when a beat came, or when it came online or went offline; `turned` says that it did. Returns the
+   * function that unsubscribes.
+   */
+  onChange(listener: (peer: string, turned: boolean) => void): () => void;
   /** Takes this peer's own beat, which never crosses the mesh. */
   recordOwn(beat: Beat): void;
   start(): void;
@@ -49,7 +52,7 @@ interface Sighting {
 export function createPresence(components: PresenceComponents): Presence {
   const { mesh, ledger, clock, logger } = components;
   const sightings = new Map<string, Sighting>();
-  const listeners = new Set<(peer: string) => void>();
+  const listeners = new Set<(peer: string, turned: boolean) => void>();
   const graceTimers = new Map<string, () => void>();
   let unsubscribe: (() => void) | undefined;
   let stopSweep: (() => void) | undefined;
@@ -65,8 +68,10 @@ export function createPresence(components: PresenceComponents): Presence {
   }
 
   function tell(peer: string): void {
-    lastOnline.set(peer, isOnline(peer));
-    for (const listener of listeners) listener(peer);
+    const online = isOnline(peer);
+    const turned = online !== (lastOnline.get(peer) ?? false);
+    lastOnline.set(peer, online);
+    for (const listener of listeners) listener(peer, turned);
   }
 
   function isOnline(peer: string): boolean {

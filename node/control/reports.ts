@@ -30,6 +30,8 @@ export function createReports(
   const pulled = new Map<string, JournalPosition>();
   const pulling = new Map<string, Promise<void>>();
   const notBeforeMs = new Map<string, number>();
+  /** Peers whose journals hold more than was pulled, as far as their last beats say. */
+  const owing = new Set<string>();
   let stopping = new AbortController();
   let stops: (() => void)[] = [];
 
@@ -40,14 +42,25 @@ export function createReports(
     return isNewer(seen, recorded) ? seen : { incarnation: recorded.incarnation, sequence: recorded.sequence };
   }
 
-  function look(peer: string): void {
-    if (stopping.signal.aborted || !leadership.leads() || pulling.has(peer) || pulling.size >= pullsMax) return;
+  /** Whether a peer that is there has written more than was pulled. */
+  function isOwed(peer: string): boolean {
     const member = ledger.state().members[peer];
     const { online, beat } = presence.of(peer);
-    if (member === undefined || !online || beat === null) return;
-    if (clock.monotonicMs() < (notBeforeMs.get(peer) ?? 0)) return;
+    if (member === undefined || !online || beat === null) return false;
     const there = { incarnation: beat.incarnation, sequence: beat.journalSequence };
-    if (there.sequence === 0 || !isNewer(there, positionOf(peer, member.name))) return;
+    return there.sequence > 0 && isNewer(there, positionOf(peer, member.name));
+  }
+
+  function look(peer: string): void {
+    if (isOwed(peer)) owing.add(peer);
+    else owing.delete(peer);
+    if (owing.has(peer) && leadership.leads()) pullSoon(peer);
+  }
+
+  function pullSoon(peer: string): void {
+    const member = ledger.state().members[peer];
+    if (member === undefined || stopping.signal.aborted || pulling.has(peer) || pulling.size >= pullsMax) return;
+    if (clock.monotonicMs() < (notBeforeMs.get(peer) ?? 0)) return;
     const pull = pullFrom(peer, member.name)
       .catch((error: unknown) => {
         notBeforeMs.set(peer, clock.monotonicMs() + retryMs);
@@ -56,13 +69,17 @@ export function createReports(
       })
       .finally(() => {
         pulling.delete(peer);
-        lookAll();
+        lookAgain();
       });
     pulling.set(peer, pull);
   }
 
+  /** Those that could not be asked before: too many at once, or a failure. */
+  function lookAgain(): void {
+    for (const peer of [...owing]) look(peer);
+  }
+
   function lookAll(): void {
-    if (!leadership.leads()) return;
     for (const peer of Object.keys(ledger.state().members)) look(peer);
   }
 
@@ -98,7 +115,7 @@ export function createReports(
     start() {
       if (stops.length > 0) return;
       stopping = new AbortController();
-      stops = [presence.onChange(look), leadership.onChange(lookAll), clock.every(retryMs, lookAll)];
+      stops = [presence.onChange(look), leadership.onChange(lookAll), clock.every(retryMs, lookAgain)];
       lookAll();
     },
     async stop() {

@@ -312,9 +312,10 @@ export class FakeFleet {
         lastSeenMs: 1_000,
         beat: this.#beatOf(peer),
       }),
-      onChange: (listener: (peer: string) => void) => {
-        this.#presence.add(listener);
-        return () => this.#presence.delete(listener);
+      onChange: (listener: (peer: string, turned: boolean) => void) => {
+        const turned = (peer: string): void => listener(peer, true);
+        this.#presence.add(turned);
+        return () => this.#presence.delete(turned);
       },
     };
   }

@@ -85,8 +85,12 @@ function startPresence() {
   const presence = createPresence({ mesh, ledger: { state: () => state }, clock, logger: silentLogger });
   presence.start();
   const changes: string[] = [];
-  presence.onChange((peer) => changes.push(`${peer === web.peer ? 'web1' : peer} ${presence.of(peer).online}`));
-  return { clock, mesh, presence, changes };
+  const turns: boolean[] = [];
+  presence.onChange((peer, turned) => {
+    changes.push(`${peer === web.peer ? 'web1' : peer} ${presence.of(peer).online}`);
+    if (turned) turns.push(presence.of(peer).online);
+  });
+  return { clock, mesh, presence, changes, turns };
 }
 
 test('createPresence() says who is online by connections, with a grace for those that come back', () => {
@@ -100,6 +104,20 @@ test('createPresence() says who is online by connections, with a grace for those
   clock.advance(5_100);
   assert.equal(presence.of(web.peer).online, false);
   assert.deepEqual(changes, ['web1 true', 'web1 true', 'web1 false']);
+});
+
+test('createPresence() tells beats from peers that come and go', async () => {
+  const { clock, mesh, changes, turns } = startPresence();
+  mesh.connect(web.peer, true);
+  const [near, far] = streamPair(web.peer, hub.peer);
+  const serving = mesh.serve({ ...far, peer: web.peer });
+  await near.send(encode(beat));
+  await near.close();
+  await serving;
+  assert.deepEqual(turns, [true]);
+  clock.advance(4 * beatPeriodMs);
+  assert.deepEqual(turns, [true, false], 'its beats have stopped');
+  assert.equal(changes.length, 3);
 });
 
 test('createPresence() takes a connected peer whose beats have stopped for absent', async () => {
