@@ -22,7 +22,7 @@ export const entrySnapshotPartBytes = 256 * 1024;
 export const uncertifiedEntriesMax = 8 * entryPageEntriesMax;
 export const uncertifiedBytesMax = 16 * entryPageBytes;
 /** A sender that has nothing to send says so this often; three silent periods end the stream. The mesh notices a dead peer sooner: this is for one that hangs, and a thousand followers make it dear. */
-export const entryPullIdleMs = 30_000;
+export const entryPullIdleMs = 60_000;
 
 const dataSchema = v.pipe(
   bytesSchema,

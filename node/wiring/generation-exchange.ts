@@ -18,8 +18,8 @@ import type { VoteTurn } from './vote-plan.ts';
 
 const contactsMax = 64;
 const answerTimeoutMs = 10_000;
-/** Also peers that stay connected are asked now and then. */
-const askPeriodMs = 15_000;
+/** A peer that gave no answer is asked again. One that did has nothing new while it stays connected: it takes up a generation by starting anew. */
+const retryMs = 15_000;
 /** Records that nobody has vouched for yet are looked at again this often: root may have named one. */
 const lookPeriodMs = 2_000;
 const doubtfulMax = 64;
@@ -50,7 +50,7 @@ export function createGenerationExchange(init: GenerationExchangeInit): (compone
     const doubtful = new Map<string, GenerationRecord>();
     let stops: (() => void)[] = [];
     let stopping = new AbortController();
-    let turn = 0;
+    const unanswered = new Set<string>();
 
     async function serve(stream: MessageStream): Promise<void> {
       const bytes = await stream.receive({ signal: AbortSignal.timeout(answerTimeoutMs) });
@@ -117,14 +117,19 @@ export function createGenerationExchange(init: GenerationExchangeInit): (compone
     }
 
     function askSafely(peer: string): void {
-      ask(peer).catch((error: unknown) => logger.debug({ peer, error: String(error) }, 'a peer told no generations'));
+      unanswered.delete(peer);
+      ask(peer).catch((error: unknown) => {
+        logger.debug({ peer, error: String(error) }, 'a peer told no generations');
+        if (mesh.connectedPeers().some((connected) => connected.peer === peer)) unanswered.add(peer);
+      });
     }
 
-    function askNext(): void {
-      const peers = mesh.connectedPeers();
-      turn += 1;
-      const next = peers[turn % Math.max(1, peers.length)];
-      if (next !== undefined) askSafely(next.peer);
+    function askAgain(): void {
+      const connected = new Set(mesh.connectedPeers().map(({ peer }) => peer));
+      for (const peer of [...unanswered]) {
+        if (connected.has(peer)) askSafely(peer);
+        else unanswered.delete(peer);
+      }
     }
 
     mesh.handle(generationProtocol, serve, { inboundStreamsMax: 2, messageBytesMax });
@@ -133,7 +138,7 @@ export function createGenerationExchange(init: GenerationExchangeInit): (compone
         stopping = new AbortController();
         stops = [
           mesh.onPeerChange((peer, connected) => connected && askSafely(peer)),
-          clock.every(askPeriodMs, askNext),
+          clock.every(retryMs, askAgain),
           clock.every(lookPeriodMs, () => void consider([...doubtful.values()], 'earlier')),
         ];
         for (const { peer } of mesh.connectedPeers()) askSafely(peer);

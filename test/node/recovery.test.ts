@@ -14,9 +14,10 @@ import { createGenerationExchange } from '../../node/wiring/generation-exchange.
 import { createRecoveryKey, isSignedByRecoveryKey, signRecord } from '../../node/wiring/recovery-key.ts';
 import { createVoteFolder, type FolderFiles } from '../../node/wiring/vote-folder.ts';
 import type { VoteTurn } from '../../node/wiring/vote-plan.ts';
-import { check } from '../../protocols/codec.ts';
+import { check, encode } from '../../protocols/codec.ts';
 import { configSchema } from '../../protocols/config.ts';
 import { type GenerationRecord, generationHash, isOverruled } from '../../protocols/generation.ts';
+import { generationProtocol } from '../../protocols/generation-exchange.ts';
 import { createLedgerScript, hash, peerIdOf } from '../helpers/ledger-script.ts';
 import { createManualClock } from '../helpers/manual-clock.ts';
 import { createMemoryNetwork } from '../helpers/memory-mesh.ts';
@@ -181,6 +182,33 @@ test('createGenerationExchange() accepts what the recovery key has signed, and t
   });
   assert.equal(await told([record], [record]), undefined);
   assert.equal(await told([recordOf(1), recordOf(2)], [record]), undefined, 'an older one is no news');
+});
+
+test('createGenerationExchange() asks who gave no answer once more, and nobody else', async () => {
+  const network = createMemoryNetwork();
+  const [asker, teller] = [network.join(peerIdOf('web1')), network.join(peerIdOf('n1'))];
+  const clock = createManualClock();
+  let asked = 0;
+  teller.handle(generationProtocol, async (stream) => {
+    asked += 1;
+    if (asked === 1) throw new Error('not now');
+    await stream.send(encode({ version: 1, records: [] }));
+    await stream.close();
+  });
+  const exchange = createGenerationExchange({ fleet, recoveryKey: keys.publicKey, known: [], isFrozen: false })({
+    ...{ mesh: asker, onTurn: () => undefined, clock, logger, isNamed: async () => false },
+    members: () => createLedgerScript().state().members,
+  });
+  await Promise.all([asker.start(), teller.start()]);
+  await exchange.start();
+  await asker.open(teller.self, '/hello', { signal: AbortSignal.timeout(5_000) }).catch(() => undefined);
+  for (const times of [1, 2, 2, 2]) {
+    for (let turn = 0; turn < 50; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+    assert.equal(asked, times);
+    clock.advance(15_000);
+  }
+  await exchange.stop();
+  await Promise.all([asker.stop(), teller.stop()]);
 });
 
 test('createGenerationExchange() believes no record without a right signature unless root has named it', async () => {
