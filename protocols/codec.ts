@@ -59,14 +59,27 @@ export function sha256Hex(bytes: Uint8Array | string): string {
 /** Bytes hashed at a time beside the event loop's other work: about a millisecond. */
 const hashStepBytes = 256 * 1024;
 
-/** sha256Hex() in steps between which the event loop goes on: 16 MiB at once hold it, and with it heartbeats, for 100 ms. */
-export async function sha256HexInSteps(bytes: Uint8Array): Promise<string> {
+/** sha256Hex() in steps: 16 MiB at once hold the event loop, and with it heartbeats, for 100 ms. */
+export function* sha256HexSteps(bytes: Uint8Array): Generator<undefined, string> {
   const hash = createHash('sha256');
   for (let at = 0; at < bytes.byteLength; at += hashStepBytes) {
     hash.update(bytes.subarray(at, at + hashStepBytes));
-    await nextTurn();
+    yield undefined;
   }
   return hash.digest('hex');
+}
+
+/** sha256HexSteps() beside the event loop's other work. */
+export function sha256HexInSteps(bytes: Uint8Array): Promise<string> {
+  return inSteps(sha256HexSteps(bytes));
+}
+
+/** Computes step by step; between two the event loop goes on. */
+export async function inSteps<Result>(steps: Generator<undefined, Result>): Promise<Result> {
+  for (let step = steps.next(); ; step = steps.next()) {
+    if (step.done) return step.value;
+    await nextTurn();
+  }
 }
 
 /** SHA-256 of the deterministic encoding of a value. */

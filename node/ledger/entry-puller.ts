@@ -3,7 +3,7 @@
 // Who serves what does not hold is left alone for a while, and another one is asked.
 
 import type { ConfigurationProof } from '../../protocols/certificate.ts';
-import { decode, encode } from '../../protocols/codec.ts';
+import { decode, encode, inSteps } from '../../protocols/codec.ts';
 import {
   type CheckpointProof,
   type EntryPullAnswer,
@@ -203,7 +203,8 @@ export function followVoters(components: EntryPullerComponents): () => Promise<v
       data.set(part.data, filled);
       filled += part.data.byteLength;
     }
-    return { state: judged(() => takeState(trust, made, data, server)), data, checkpoint };
+    const state = await inSteps(takeState(trust, made, data, server)).catch(blame);
+    return { state, data, checkpoint };
   }
 
   return async () => {
@@ -221,9 +222,13 @@ function judged<T>(judge: () => T): T {
   try {
     return judge();
   } catch (error) {
-    if (error instanceof ParleyError && lies.has(error.code)) throw lie(error.message, error.code);
-    throw error;
+    return blame(error);
   }
+}
+
+function blame(error: unknown): never {
+  if (error instanceof ParleyError && lies.has(error.code)) throw lie(error.message, error.code);
+  throw error;
 }
 
 function lie(text: string, code = 'malformed'): LieError {

@@ -1,10 +1,10 @@
 // Owns how a fleet begins: entry 1, whose hash is the fleet's id, and the state that follows from it.
 
-import { decode, sha256Hex } from '../../protocols/codec.ts';
+import { sha256Hex } from '../../protocols/codec.ts';
 import { entryChainHash } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import { decodeEntry, type EntryBody, encodeEntry } from '../../protocols/ledger-entries.ts';
-import { type LedgerState, ledgerStateSchema, snapshotBytesMax } from '../../protocols/ledger-state.ts';
+import type { LedgerState } from '../../protocols/ledger-state.ts';
 import { foundedState } from './members-core.ts';
 
 /** What the hash of entry 1 is chained to. */
@@ -46,9 +46,4 @@ export function readGenesis(bytes: Uint8Array): Genesis {
   const chainHash = entryChainHash(chainStart, { index: 1, term: genesisTerm, type: 'normal', data: bytes });
   const state = foundedState(entry.body, { fleet, chainHash, term: genesisTerm, timeMs: entry.timeMs });
   return { bytes, fleet, chainHash, state };
-}
-
-/** Reads the body of a snapshot. @throws ParleyError `malformed` or `too-large`. */
-export function decodeState(bytes: Uint8Array): LedgerState {
-  return decode(ledgerStateSchema, bytes, snapshotBytesMax, 'ledger snapshot');
 }

@@ -112,7 +112,7 @@ export function createReplica(init: {
       }
     },
     async restore(snapshot) {
-      const next = stateOf(snapshot);
+      const next = await stateOf(snapshot);
       if (next.fleet !== state.fleet) {
         throw new ParleyError(
           'wrong-fleet',

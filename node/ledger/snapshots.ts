@@ -2,16 +2,15 @@
 // is noticed and an older one serves instead. Those of certified checkpoints are what others are given; the two newest of
 // them stay, beside the newest of all.
 
-import { setImmediate as nextTurn } from 'node:timers/promises';
-import { decode, encode, sha256HexInSteps } from '../../protocols/codec.ts';
+import { decode, encode, inSteps, sha256HexInSteps } from '../../protocols/codec.ts';
 import { sealOf, snapshotPartBytesMax } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import { type GenerationRecord, isOverruled } from '../../protocols/generation.ts';
 import { ledgerSnapshotHeadBytesMax, ledgerSnapshotHeadSchema } from '../../protocols/ledger-record.ts';
 import { type LedgerState, snapshotBytesMax } from '../../protocols/ledger-state.ts';
 import type { KeyValueStore, Logger, StoreOperation } from '../interfaces.ts';
-import { decodeState } from './genesis-core.ts';
 import type { LedgerSnapshot } from './ledger-types.ts';
+import { decodeStateInSteps } from './state-decoding-core.ts';
 import { encodeState } from './state-encoding-core.ts';
 
 const checkpointsKept = 2;
@@ -61,7 +60,7 @@ export function createSnapshotStore(init: {
       const pairs = await pairsOf(index);
       const found = await readOrWarn(index, pairs);
       const isRead = found !== undefined && (newest === undefined || generations.length > 0);
-      const state = isRead ? stateOf({ ...found.head, index, data: found.data }) : undefined;
+      const state = isRead ? await stateOf({ ...found.head, index, data: found.data }) : undefined;
       const isOut = state !== undefined && isOverruled(generations, state);
       kept.set(index, { keys: pairs.map(([key]) => key), head: isOut ? undefined : found?.head });
       if (!isOut) newest ??= state;
@@ -124,13 +123,7 @@ export function createSnapshotStore(init: {
 
 /** The snapshot of a state, made beside the event loop's other work. @throws ParleyError `too-large`: a bug, since every table has a limit. */
 export async function snapshotOf(state: LedgerState): Promise<LedgerSnapshot> {
-  const steps = encodeState(state);
-  let step = steps.next();
-  while (!step.done) {
-    await nextTurn();
-    step = steps.next();
-  }
-  const data = step.value;
+  const data = await inSteps(encodeState(state));
   if (data.byteLength > snapshotBytesMax) {
     const text = `the ledger's state has ${data.byteLength} bytes: the limit is ${snapshotBytesMax}`;
     throw new ParleyError('too-large', text);
@@ -138,9 +131,9 @@ export async function snapshotOf(state: LedgerState): Promise<LedgerSnapshot> {
   return { index: state.index, term: state.term, chainHash: state.chainHash, data };
 }
 
-/** The state in a snapshot. @throws ParleyError `malformed` when it is not what its place in the log says. */
-export function stateOf(snapshot: LedgerSnapshot): LedgerState {
-  const state = decodeState(snapshot.data);
+/** The state in a snapshot, read beside the event loop's other work. @throws ParleyError `malformed` when it is not what its place in the log says. */
+export async function stateOf(snapshot: LedgerSnapshot): Promise<LedgerState> {
+  const state = await inSteps(decodeStateInSteps(snapshot.data));
   const { index, term, chainHash } = snapshot;
   if (state.index === index && state.term === term && state.chainHash === chainHash) return state;
   throw new ParleyError('malformed', `a snapshot of index ${index} holds the state of index ${state.index}`);

@@ -6,10 +6,13 @@ import { encode } from '../../protocols/codec.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 
 const tableNames = ['members', 'invites', 'tasks', 'plans', 'orders', 'devices', 'commands'] as const;
-const isTableName = (name: string): name is (typeof tableNames)[number] =>
+/** Whether a field of the state is a table of records. */
+export const isTableName = (name: string): name is (typeof tableNames)[number] =>
   (tableNames as readonly string[]).includes(name);
 /** Records encoded in one step. */
 const stepRecords = 64;
+/** Bytes put together in one step. */
+const stepBytes = 1024 * 1024;
 
 /** Encodings of records, which never change, for as long as the records live. */
 const encodings = new WeakMap<object, Uint8Array>();
@@ -24,16 +27,20 @@ export function* encodeState(state: LedgerState): Generator<undefined, Uint8Arra
     if (isTableName(name)) yield* encodeTable(state[name], parts);
     else parts.push(encode(value));
   }
-  return concatenate(parts);
+  return yield* concatenate(parts);
 }
 
 /** Puts many small pieces together at once; Buffer.concat of tens of thousands of them is slow for nothing but its checks. */
-function concatenate(parts: readonly Uint8Array[]): Uint8Array {
+function* concatenate(parts: readonly Uint8Array[]): Generator<undefined, Uint8Array> {
   const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.byteLength, 0));
   let offset = 0;
+  let stop = stepBytes;
   for (const part of parts) {
     bytes.set(part, offset);
     offset += part.byteLength;
+    if (offset < stop) continue;
+    stop = offset + stepBytes;
+    yield undefined;
   }
   return bytes;
 }

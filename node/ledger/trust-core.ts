@@ -10,7 +10,7 @@ import {
   nextVoterSet,
   type VoterSet,
 } from '../../protocols/certificate.ts';
-import { hashOf, sha256Hex } from '../../protocols/codec.ts';
+import { hashOf, sha256HexSteps } from '../../protocols/codec.ts';
 import { entryChainHash } from '../../protocols/consensus-record.ts';
 import {
   type CheckpointProof,
@@ -21,8 +21,8 @@ import {
 import { ParleyError } from '../../protocols/errors.ts';
 import { decodeEntry } from '../../protocols/ledger-entries.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
-import { decodeState } from './genesis-core.ts';
 import type { EntryAt } from './ledger-core.ts';
+import { decodeStateInSteps } from './state-decoding-core.ts';
 
 export interface Place {
   readonly index: number;
@@ -143,21 +143,21 @@ export function takeCheckpoint(
 }
 
 /**
- * The state of a checkpoint that takeCheckpoint() has checked.
+ * The state of a checkpoint that takeCheckpoint() has checked, judged in steps.
  * @throws ParleyError `checkpoint-mismatch` when the bytes are not that state or the voters of it are others than were proven.
  */
-export function takeState(
+export function* takeState(
   trust: Trust,
   checkpoint: { readonly index: number; readonly stateHash: string },
   data: Uint8Array,
   serving: Serving,
-): LedgerState {
-  const hash = sha256Hex(data);
+): Generator<undefined, LedgerState> {
+  const hash = yield* sha256HexSteps(data);
   if (hash !== checkpoint.stateHash) {
     const text = `a state with hash ${hash.slice(0, 8)} for checkpoint ${checkpoint.index}, which has ${checkpoint.stateHash.slice(0, 8)}`;
     throw refused('checkpoint-mismatch', serving, text);
   }
-  const state = decodeState(data);
+  const state = yield* decodeStateInSteps(data);
   const voters = voterSetBefore(trust, state.index + 1);
   const isWhole = hashOf(state.voterSet) === hashOf(voters);
   if (state.fleet !== trust.fleet || state.index !== checkpoint.index || !isWhole) {

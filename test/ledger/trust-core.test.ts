@@ -17,6 +17,7 @@ import { encodeConfigurationChange, entryChainHash } from '../../protocols/conse
 import { type EntryPage, uncertifiedEntriesMax } from '../../protocols/entry-pull.ts';
 import { type CertifiedChain, createCertifiedChain } from '../helpers/certified-chain.ts';
 import { createLedgerScript } from '../helpers/ledger-script.ts';
+import { allSteps } from '../helpers/steps.ts';
 import { signedBy } from '../helpers/voter-keys.ts';
 
 const serving: Serving = { server: 'the-liar', verify: verifySignature, certainHash: () => undefined };
@@ -271,7 +272,7 @@ describe('takeCheckpoint() and takeState()', () => {
     const start = follow(chain, first).trust;
     const trust = changes.reduce((known, each) => takeConfiguration(known, chain.proof(each), serving), start);
     const made = takeCheckpoint(trust, proof, serving);
-    const state = takeState(trust, made, data, serving);
+    const state = allSteps(takeState(trust, made, data, serving)).result;
     assert.equal(state.index, index);
   });
 
@@ -284,7 +285,7 @@ describe('takeCheckpoint() and takeState()', () => {
     const other = Uint8Array.from(data);
     other[40] = (other[40] ?? 0) ^ 1;
     for (const bytes of [other, data.slice(0, -1), new Uint8Array(0)]) {
-      assert.throws(() => takeState(trust, made, bytes, serving), { code: 'checkpoint-mismatch' });
+      assert.throws(() => allSteps(takeState(trust, made, bytes, serving)), { code: 'checkpoint-mismatch' });
     }
     const few = { ...proof, certificate: chain.certificate(proof.entry.index, [1, 2]) };
     assert.throws(() => takeCheckpoint(trust, few, serving), { code: 'uncertified' });
@@ -298,7 +299,7 @@ describe('takeCheckpoint() and takeState()', () => {
     assert.throws(() => takeCheckpoint(trust, plain, serving), { code: 'malformed' });
     const stranger = { ...made, stateHash: sha256Hex(encode(createLedgerScript({ founder: 'x1' }).state())) };
     const foreign = encode(createLedgerScript({ founder: 'x1' }).state());
-    assert.throws(() => takeState(trust, stranger, foreign, serving), { code: 'checkpoint-mismatch' });
+    assert.throws(() => allSteps(takeState(trust, stranger, foreign, serving)), { code: 'checkpoint-mismatch' });
   });
 
   test('takeState() refuses a state whose voters are not those that were proven', () => {
@@ -314,7 +315,7 @@ describe('takeCheckpoint() and takeState()', () => {
       { ...proof, certificate: chain.certificate(proof.entry.index, [3, 4, 5]) },
       serving,
     );
-    assert.throws(() => takeState(trust, made, data, serving), { code: 'checkpoint-mismatch' });
+    assert.throws(() => allSteps(takeState(trust, made, data, serving)), { code: 'checkpoint-mismatch' });
     assert.ok(leaving > entering);
   });
 });
