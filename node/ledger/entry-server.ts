@@ -239,6 +239,8 @@ export function serveEntries(components: EntryServerComponents): () => void {
   async function sendCheckpoint(stream: MessageStream, next: number): Promise<number> {
     const [index, proof] = newestCheckpoint();
     if (proof === undefined || index < next) {
+      // Who votes now is worth knowing by itself.
+      await sendProofs(stream, next, Number.POSITIVE_INFINITY);
       const text = `entry ${next} is not here any more, and no later checkpoint`;
       throw new ParleyError('checkpoint-missing', text, { retryable: true });
     }
@@ -254,7 +256,7 @@ export function serveEntries(components: EntryServerComponents): () => void {
           retryable: true,
         });
       }
-      await sendProofs(stream, next, proof);
+      await sendProofs(stream, next, proof.entry.index);
       await send(stream, { kind: 'checkpoint', ...proof, bytes: data.byteLength });
       for (let offset = 0; offset < data.byteLength; offset += entrySnapshotPartBytes) {
         await send(stream, { kind: 'checkpoint-part', data: data.slice(offset, offset + entrySnapshotPartBytes) });
@@ -266,10 +268,10 @@ export function serveEntries(components: EntryServerComponents): () => void {
     }
   }
 
-  /** The changes of voters between what the follower knows and the checkpoint. */
-  async function sendProofs(stream: MessageStream, from: number, { entry }: CheckpointProof): Promise<void> {
+  /** The changes of voters between what the follower knows and an entry. */
+  async function sendProofs(stream: MessageStream, from: number, to: number): Promise<void> {
     for (let next = from; ; ) {
-      const proofs = (await certificates.proofs(next)).filter((proof) => proof.entry.index < entry.index);
+      const proofs = (await certificates.proofs(next)).filter(({ entry }) => entry.index < to);
       const last = proofs.at(-1);
       if (last === undefined) return;
       await send(stream, { kind: 'configurations', proofs });

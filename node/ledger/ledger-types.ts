@@ -155,11 +155,16 @@ export interface Ledger extends Startable {
   /** Called with each certificate that moves certifiedIndex() or proves an entry of its own. */
   onCertified(listener: (certificate: Certificate) => void): () => void;
 
+  /** The newest voters that are proven here: those of the own ledger, or newer ones that watching has found. */
+  newestVoterSet(): VoterSet;
+  /** Called when watching has found newer voters, or where they are. */
+  onVoterSetProven(listener: () => void): () => void;
   /**
-   * For a voter to which nobody sends entries any more: follows the changes of voters on other peers, by their certificates,
-   * and applies nothing. @returns the function that stops.
+   * For a voter to which nobody that it knows sends entries: follows the changes of voters on other peers, by their certificates,
+   * and applies nothing. Until the own ledger has come to them, the newest voters count as members here, so that one of
+   * them that leads is heard. @returns the function that stops.
    */
-  watchVoterSet(onSet: (set: VoterSet) => void): () => Promise<void>;
+  watchVoterSet(): () => Promise<void>;
 
   /** May be called before `start`: nobody is a member until then. */
   meshMembers(): MeshMembersView;

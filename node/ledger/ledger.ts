@@ -1,6 +1,6 @@
 // Owns how the parts of the room become one ledger: what starts in which order, where entries come from, what is kept.
 
-import type { Certificate } from '../../protocols/certificate.ts';
+import type { Certificate, VoterSet } from '../../protocols/certificate.ts';
 import { decode, encode } from '../../protocols/codec.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { JoinContact } from '../../protocols/join.ts';
@@ -23,7 +23,7 @@ import { createProposals } from './proposals.ts';
 import { certifiedHere, replay, takeEntries, takeState } from './proven.ts';
 import { createReplica, type Replica } from './replica.ts';
 import { createSnapshotStore, type SnapshotStore } from './snapshots.ts';
-import { watchVoterSet } from './voter-set-watch.ts';
+import { type ProvenVoters, watchVoterSet } from './voter-set-watch.ts';
 
 const genesisKey = 'genesis';
 const contactsKey = 'contacts';
@@ -49,6 +49,8 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
     const { store, blobs, mesh, clock, logger } = components;
     const listeners = createListeners<LedgerState>(logger);
     const certified = createListeners<Certificate>(logger);
+    const voterSetProven = createListeners<VoterSet>(logger);
+    let lastProven: ProvenVoters | undefined;
     let contacts: readonly JoinContact[] = [];
     let running: Running | undefined;
     let consensus: LedgerConsensus | undefined;
@@ -59,11 +61,17 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
       });
     };
     const state = (): LedgerState => required().replica.state();
+    /** What was proven of newer voters than the own ledger's. */
+    const proven = (): ProvenVoters | undefined => {
+      const ownIndex = running?.replica.state().voterSet.index ?? Number.POSITIVE_INFINITY;
+      return lastProven !== undefined && lastProven.set.index > ownIndex ? lastProven : undefined;
+    };
     const views = createMemberViews({
       self: init.self,
       clock,
       state: () => running?.replica.state(),
       contacts: () => contacts,
+      ...{ proven, onProven: voterSetProven.add },
       generation: init.generations?.at(-1)?.number ?? 0,
       onApplied: listeners.add,
     });
@@ -163,7 +171,7 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
     const pulling = (replica: Replica) => ({
       ...{ self: init.self, mesh, clock, logger, verifySignature: components.verifySignature },
       place: replica.state,
-      voters: views.voters,
+      ...{ voters: views.voters, others: views.others },
       isMember: views.mesh.isMember,
     });
 
@@ -189,24 +197,22 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
       const settled = snapshots.settledIndex();
       if (settled === 0) return;
       const lastIndex = replica.state().index;
-      if (init.source === 'voters') await log.prune(settled, lastIndex);
-      else await consensus?.compact(Math.min(settled, lastIndex - logTail));
+      if (init.source === 'consensus') await consensus?.compact(Math.min(settled, lastIndex - logTail));
+      await log.prune(settled, lastIndex);
       await certificates.forgetCheckpoints(snapshots.oldest());
     }
 
     async function readEntries(from: number, limit: number): Promise<readonly CommittedEntry[] | undefined> {
       const { log } = required();
       if (from > state().index) return [];
-      if (init.source === 'voters') {
-        const entries = (await log.read(from, undefined, limit === 1 ? 1 : readBytesMax)).slice(0, limit);
-        return entries.length === 0 ? undefined : entries;
-      }
       try {
-        return await consensus?.committedEntries(from, limit);
+        if (init.source === 'consensus') return await consensus?.committedEntries(from, limit);
       } catch (error) {
-        if (error instanceof ParleyError && error.code === 'compacted') return undefined;
-        throw error;
+        if (!(error instanceof ParleyError && error.code === 'compacted')) throw error;
       }
+      // Also on a voter: its consensus begins where it took up its vote, and what it pulled before that may be all there is.
+      const entries = (await log.read(from, undefined, limit === 1 ? 1 : readBytesMax)).slice(0, limit);
+      return entries.length === 0 ? undefined : entries;
     }
 
     return {
@@ -221,7 +227,7 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
         if (stopping === undefined) return;
         await Promise.all(stopping.stops.map((stop) => stop()));
         await stopping.replica.close();
-        running = undefined;
+        [running, lastProven] = [undefined, undefined];
       },
       state,
       genesis: () => required().genesis.bytes,
@@ -240,7 +246,15 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
       checkpointDue: () => required().replica.checkpointDue(),
       certification: () => required().certification,
       onCertified: certified.add,
-      watchVoterSet: (onSet) => watchVoterSet(pulling(required().replica), required().certificates.trust(), onSet),
+      newestVoterSet: () => proven()?.set ?? state().voterSet,
+      onVoterSetProven: voterSetProven.add,
+      watchVoterSet() {
+        const { replica, certificates } = required();
+        return watchVoterSet(pulling(replica), certificates.trust(), (newer) => {
+          lastProven = newer;
+          voterSetProven.tell(newer.set);
+        });
+      },
       meshMembers: () => views.mesh,
       raftMembers: () => views.raft,
       fetchBlob: blobClient.fetchBlob,

@@ -1,11 +1,13 @@
 // Owns the ledger's members as the mesh and consensus see them: who is let in, whom to stay connected to, who has which
-// number. The answers are looked up often and change rarely, so they are made once for each change.
+// number. Voters that were proven to this peer before its own ledger has come to them count as well. The answers are looked
+// up often and change rarely, so they are made once for each change.
 
 import { isVoterMajority } from '../../protocols/certificate.ts';
 import type { JoinContact } from '../../protocols/join.ts';
 import type { LedgerState, Member } from '../../protocols/ledger-state.ts';
 import type { Clock } from '../interfaces.ts';
 import type { AppliedListener, MeshMembersView, RaftMembersView } from './ledger-types.ts';
+import type { ProvenVoters } from './voter-set-watch.ts';
 
 /** In a fleet below this every peer stays connected to every other. */
 const fullMeshMembersMax = 32;
@@ -15,6 +17,8 @@ export interface MemberViews {
   readonly raft: RaftMembersView;
   /** Other voters, as far as this peer knows. */
   voters(): string[];
+  /** Everybody else that this peer may connect to. */
+  others(): string[];
 }
 
 interface KnownPeers {
@@ -31,19 +35,24 @@ export function createMemberViews(init: {
   /** Undefined while the ledger is not running. */
   readonly state: () => LedgerState | undefined;
   readonly contacts: () => readonly JoinContact[];
+  /** Newer voters than the own ledger's, where somebody has proven them. */
+  readonly proven: () => ProvenVoters | undefined;
+  readonly onProven: (listener: () => void) => () => void;
   /** That this peer has accepted. */
   readonly generation: number;
   readonly onApplied: (listener: AppliedListener) => () => void;
 }): MemberViews {
   const { self, clock } = init;
   let seen: LedgerState | undefined;
+  let seenProven: ProvenVoters | undefined;
   let known = nobody;
 
   function refresh(): KnownPeers {
     const state = init.state();
-    if (state?.members === seen?.members && state?.voterSet === seen?.voterSet) return known;
-    seen = state;
-    known = state === undefined ? nobody : knownPeers(state, self, toldOf(state));
+    const proven = init.proven();
+    if (state?.members === seen?.members && state?.voterSet === seen?.voterSet && proven === seenProven) return known;
+    [seen, seenProven] = [state, proven];
+    known = state === undefined ? nobody : knownPeers(state, self, toldOf(state), proven);
     return known;
   }
 
@@ -67,11 +76,17 @@ export function createMemberViews(init: {
       wanted: () => refresh().wanted,
       onChange(listener) {
         let last = init.state();
-        return init.onApplied((state) => {
-          const isSame = state.members === last?.members && state.invites === last.invites;
-          last = state;
-          if (!isSame) listener();
-        });
+        const stops = [
+          init.onProven(listener),
+          init.onApplied((state) => {
+            const isSame = state.members === last?.members && state.invites === last.invites;
+            last = state;
+            if (!isSame) listener();
+          }),
+        ];
+        return () => {
+          for (const stop of stops) stop();
+        };
       },
     },
     raft: {
@@ -85,16 +100,20 @@ export function createMemberViews(init: {
     voters() {
       const state = init.state();
       if (state === undefined) return [];
-      const told = toldOf(state)
-        .filter(({ raftId }) => raftId > 0)
-        .map(({ peer }) => peer);
-      return [...new Set([...voterPeers(state), ...told])].filter((peer) => peer !== self);
+      const others = [...toldOf(state), ...(init.proven()?.contacts ?? [])].filter(({ raftId }) => raftId > 0);
+      return [...new Set([...voterPeers(state), ...others.map(({ peer }) => peer)])].filter((peer) => peer !== self);
     },
+    others: () => [...refresh().byPeer.keys()].filter((peer) => peer !== self),
   };
 }
 
-/** The members, and those that this peer was told of. */
-function knownPeers(state: LedgerState, self: string, told: readonly JoinContact[]): KnownPeers {
+/** The members, those that this peer was told of, and voters that were proven to it. */
+function knownPeers(
+  state: LedgerState,
+  self: string,
+  told: readonly JoinContact[],
+  proven: ProvenVoters | undefined,
+): KnownPeers {
   const all = Object.values(state.members);
   const own = all.find((member) => member.peer === self);
   const isWanted = (member: Member): boolean =>
@@ -102,7 +121,9 @@ function knownPeers(state: LedgerState, self: string, told: readonly JoinContact
   const byPeer = new Map<string, JoinContact>();
   for (const { peer, addresses, raftId } of told) byPeer.set(peer, { peer, addresses, raftId });
   for (const member of all) byPeer.set(member.peer, { ...contactOf(member), raftId: spokenRaftId(member, state) });
-  const wanted = new Map([...told, ...all.filter(isWanted)].map(({ peer }) => [peer, byPeer.get(peer)]));
+  const voters = proven?.contacts ?? [];
+  for (const voter of voters) byPeer.set(voter.peer, introduced(voter, byPeer.get(voter.peer)));
+  const wanted = new Map([...told, ...all.filter(isWanted), ...voters].map(({ peer }) => [peer, byPeer.get(peer)]));
   wanted.delete(self);
   return {
     byPeer,
@@ -124,6 +145,12 @@ function contactOf({ peer, addresses, raftId }: Member): JoinContact {
 function spokenRaftId({ peer, raftId }: Member, { voterSet }: LedgerState): number {
   if (raftId > 0) return raftId;
   return [...voterSet.voters, ...voterSet.votersOutgoing].find((voter) => voter.peer === peer)?.raftId ?? 0;
+}
+
+/** A proven voter beside what is known of it: the newest raft id is the one that it speaks under. */
+function introduced(voter: JoinContact, known: JoinContact | undefined): JoinContact {
+  const addresses = voter.addresses.length > 0 ? voter.addresses : (known?.addresses ?? []);
+  return { peer: voter.peer, addresses, raftId: Math.max(voter.raftId, known?.raftId ?? 0) };
 }
 
 /** Members among the voters in force, the joint half included. */

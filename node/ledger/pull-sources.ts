@@ -1,5 +1,6 @@
 // Owns whom a member pulls its entries from: voters before members, connected ones before those that must be dialled, and
-// nobody twice in a row who failed or lied while there is another one.
+// nobody twice in a row who failed or lied while there is another one. Where all voters that a peer knows are gone, any member
+// that it can reach leads it to the new ones.
 
 import type { Clock, Mesh } from '../interfaces.ts';
 
@@ -22,6 +23,8 @@ export function createSources(init: {
   readonly mesh: Pick<Mesh, 'connectedPeers'>;
   readonly clock: Pick<Clock, 'monotonicMs'>;
   readonly voters: () => readonly string[];
+  /** Everybody else that is known. */
+  readonly others: () => readonly string[];
   readonly isMember: (peer: string) => boolean;
 }): Sources {
   const { self, mesh, clock } = init;
@@ -31,15 +34,18 @@ export function createSources(init: {
   let turn = (self.codePointAt(self.length - 1) ?? 0) % 7;
   let followed: string | undefined;
 
-  /** Voters that are there, members that are there, voters to dial. */
+  /** Voters that are there, members that are there, and by turns voters and members to dial. */
   function classes(): string[][] {
     const there = mesh.connectedPeers().map(({ peer }) => peer);
     const voters = init.voters();
-    return [
+    const away = voters.filter((peer) => !there.includes(peer));
+    const here = [
       voters.filter((peer) => there.includes(peer)),
       there.filter((peer) => init.isMember(peer) && !voters.includes(peer)),
-      voters.filter((peer) => !there.includes(peer)),
     ];
+    if (here.some((peers) => peers.length > 0)) return [...here, away];
+    const others = init.others().filter((peer) => !voters.includes(peer));
+    return turn % 2 === 0 ? [away, others] : [others, away];
   }
 
   const isRested = (peer: string): boolean => (restUntilMs.get(peer) ?? 0) <= clock.monotonicMs();
@@ -68,7 +74,8 @@ export function createSources(init: {
     isBetterThere() {
       const voters = init.voters();
       if (followed === undefined || voters.includes(followed)) return false;
-      return (classes()[0] ?? []).some(isRested);
+      const there = new Set(mesh.connectedPeers().map(({ peer }) => peer));
+      return voters.some((peer) => there.has(peer) && isRested(peer));
     },
   };
 }

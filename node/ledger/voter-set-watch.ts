@@ -1,40 +1,96 @@
-// Owns how a voter learns that others go on without it: nobody sends it entries any more, so it follows the changes of voters
-// on another peer, by their certificates alone, and applies nothing.
+// Owns what a voter knows of newer voters than its own ledger's: nobody that it knows sends it entries any more, so it follows
+// the changes of voters on whatever peer it reaches, by their certificates alone, and applies nothing. Until the ledger has
+// caught up, those voters count as known: one of them leads, and is to be heard.
 
 import type { VoterSet } from '../../protocols/certificate.ts';
+import type { JoinContact } from '../../protocols/join.ts';
+import { decodeEntry } from '../../protocols/ledger-entries.ts';
+import type { LedgerState } from '../../protocols/ledger-state.ts';
+import { membersMax } from '../../protocols/limits.ts';
 import { type EntryPullerComponents, followVoters } from './entry-puller.ts';
+import type { EntryAt } from './ledger-core.ts';
 import { type Place, type Serving, type Trust, takeConfiguration } from './trust-core.ts';
 
-/** Starts following. `onSet` hears of each newer set. @returns the function that stops. */
+/** Voters that a chain of certificates has proven, with the addresses that the same entries give. */
+export interface ProvenVoters {
+  readonly set: VoterSet;
+  readonly contacts: readonly JoinContact[];
+}
+
+/** Starts following. `onProven` hears of each newer set. @returns the function that stops. */
 export function watchVoterSet(
   components: Omit<EntryPullerComponents, 'certificates' | 'take' | 'takeState'>,
   known: Trust,
-  onSet: (set: VoterSet) => void,
+  onProven: (proven: ProvenVoters) => void,
 ): () => Promise<void> {
   let trust = known;
   let place: Place = components.place();
+  let isNews = false;
+  const addresses = new Map<string, readonly string[]>();
   const serving: Serving = {
     ...{ server: 'another peer', verify: components.verifySignature },
     certainHash: () => undefined,
   };
 
+  function noteAddresses(peer: string, all: readonly string[]): void {
+    addresses.delete(peer);
+    addresses.set(peer, all);
+    const [oldest] = addresses.keys();
+    if (addresses.size > membersMax && oldest !== undefined) addresses.delete(oldest);
+    isNews = true;
+  }
+
   function learn(proofs: readonly Parameters<typeof takeConfiguration>[1][]): void {
     for (const proof of proofs) trust = takeConfiguration(trust, proof, serving);
+    if (proofs.length > 0) isNews = true;
+  }
+
+  function tell(): void {
     const set = trust.sets.at(-1);
-    if (set !== undefined && proofs.length > 0) onSet(set);
+    if (!isNews || set === undefined || set === known.sets.at(-1)) return;
+    isNews = false;
+    const voters = [...set.votersOutgoing, ...set.voters];
+    // A peer that votes under two raft ids while the set is joint speaks under the newer one.
+    const newest = new Map(voters.sort((a, b) => a.raftId - b.raftId).map(({ peer, raftId }) => [peer, raftId]));
+    const contacts = [...newest].map(([peer, raftId]) => ({
+      peer,
+      raftId,
+      addresses: [...(addresses.get(peer) ?? [])],
+    }));
+    onProven({ set, contacts });
   }
 
   return followVoters({
     ...components,
+    onVotersProven(proofs) {
+      learn(proofs.filter(({ entry }) => entry.index > (trust.sets.at(-1)?.index ?? 0)));
+      tell();
+    },
     place: () => place,
     certificates: { trust: () => trust, certainHash: () => undefined },
     async take({ entries, configuration }) {
       place = entries.at(-1) ?? place;
+      for (const { peer, addresses: all } of entries.flatMap(factsIn)) noteAddresses(peer, all);
       if (configuration !== undefined) learn([configuration]);
+      tell();
     },
-    async takeState({ state, proofs }) {
+    async takeState({ state }) {
       place = state;
-      learn(proofs);
+      for (const member of membersOf(state)) noteAddresses(member.peer, member.addresses);
+      tell();
     },
   });
+}
+
+const membersOf = ({ members }: LedgerState) => Object.values(members);
+
+/** What a member tells of itself with an entry. */
+function factsIn({ type, data }: EntryAt): { readonly peer: string; readonly addresses: readonly string[] }[] {
+  if (type !== 'normal' || data.byteLength === 0) return [];
+  try {
+    const entry = decodeEntry(data);
+    return entry?.kind === 'member-joined' || entry?.kind === 'member-updated' ? [entry.body] : [];
+  } catch {
+    return [];
+  }
 }

@@ -33,7 +33,9 @@ export function createVoteWatch(init: {
     state(): LedgerState;
     onApplied(listener: () => void): () => void;
     certification(): { certifiedIndex(): number };
-    watchVoterSet(onSet: (set: VoterSet) => void): () => Promise<void>;
+    newestVoterSet(): VoterSet;
+    onVoterSetProven(listener: () => void): () => void;
+    watchVoterSet(): () => Promise<void>;
   };
   /** False on a voter that knows of no leader. */
   readonly hasLeader: () => boolean;
@@ -49,7 +51,6 @@ export function createVoteWatch(init: {
     let stops: (() => void)[] = [];
     let looking: Promise<void> | undefined;
     let notedIndex = 0;
-    let proven: VoterSet | undefined;
     let ledAtMs = clock.monotonicMs();
     let stopFollowing: (() => Promise<void>) | undefined;
 
@@ -87,15 +88,16 @@ export function createVoteWatch(init: {
     /** The ledger's state with the newest voters that somebody has proven. */
     function stateSeen(): Parameters<typeof nextVoteStep>[0] {
       const state = ledger.state();
-      return proven === undefined || proven.index <= state.voterSet.index ? state : goneOn(state, proven);
+      const newest = ledger.newestVoterSet();
+      return newest.index > state.voterSet.index ? goneOn(state, newest) : state;
     }
 
     function isProven(): boolean {
-      const { voterSet } = ledger.state();
-      return (proven?.index ?? 0) > voterSet.index || ledger.certification().certifiedIndex() >= voterSet.index;
+      const { index } = ledger.state().voterSet;
+      return ledger.newestVoterSet().index > index || ledger.certification().certifiedIndex() >= index;
     }
 
-    /** A voter that is being dropped, or was while it was away, is sent nothing any more. */
+    /** A voter that was dropped while it was away, or whose leader it does not know yet, is sent nothing that it takes. */
     async function followWhereForgotten(): Promise<void> {
       const now = clock.monotonicMs();
       if (hasLeader()) ledAtMs = now;
@@ -106,10 +108,7 @@ export function createVoteWatch(init: {
         await stopFollowing?.();
         stopFollowing = undefined;
       } else {
-        stopFollowing = ledger.watchVoterSet((set) => {
-          proven = set;
-          wake();
-        });
+        stopFollowing = ledger.watchVoterSet();
       }
     }
 
@@ -126,7 +125,7 @@ export function createVoteWatch(init: {
         resolve({ kind: 'set-aside', reason: error.message });
       },
       async start() {
-        stops = [ledger.onApplied(wake), clock.every(lookPeriodMs, wake)];
+        stops = [ledger.onApplied(wake), ledger.onVoterSetProven(wake), clock.every(lookPeriodMs, wake)];
         wake();
       },
       async stop() {

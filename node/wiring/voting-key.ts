@@ -1,5 +1,6 @@
-// Owns the use of the key that this voter certifies with: once its raft id counts no more, the key signs nothing, however long
-// it takes until the peer has started anew without it.
+// Owns the use of the key that this voter certifies with: once its raft id counts no more, and the change that ended its vote
+// is certified, the key signs nothing, however long it takes until the peer has started anew without it. That change itself
+// is certified by the voters before it: where others are away, this voter's word is needed.
 
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import { isVoteOver } from './vote-plan.ts';
@@ -10,9 +11,13 @@ export function createVotingKey(own: {
   readonly raftId: number;
 }): (components: {
   readonly identity: { sign(bytes: Uint8Array): Uint8Array };
-  readonly ledger: { state(): LedgerState };
+  readonly ledger: { state(): LedgerState; certification(): { certificateAt(index: number): unknown } };
 }) => (bytes: Uint8Array) => Uint8Array | undefined {
-  return ({ identity, ledger }) =>
-    (bytes) =>
-      isVoteOver(ledger.state(), own) ? undefined : identity.sign(bytes);
+  return ({ identity, ledger }) => {
+    const isOver = (): boolean => {
+      const state = ledger.state();
+      return isVoteOver(state, own) && ledger.certification().certificateAt(state.voterSet.index) !== undefined;
+    };
+    return (bytes) => (isOver() ? undefined : identity.sign(bytes));
+  };
 }

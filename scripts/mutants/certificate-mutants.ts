@@ -117,10 +117,17 @@ export const certificateMutants: readonly Mutant[] = [
     tests: ['test/node/vote.test.ts'],
   },
   {
+    name: 'certifies no change that ends its own vote',
+    file: 'node/wiring/voting-key.ts',
+    text: 'isVoteOver(state, own) && ledger',
+    replacement: 'isVoteOver(state, own) || ledger',
+    tests: ['test/node/voting-key.test.ts'],
+  },
+  {
     name: 'goes on to certify when its vote is over',
     file: 'node/wiring/voting-key.ts',
-    text: 'isVoteOver(ledger.state(), own) ? undefined : identity.sign(bytes)',
-    replacement: 'own.raftId === 0 && isVoteOver(ledger.state(), own) ? undefined : identity.sign(bytes)',
+    text: '(isOver() ? undefined : identity.sign(bytes))',
+    replacement: '(own.raftId === 0 && isOver() ? undefined : identity.sign(bytes))',
     tests: ['test/node/voting-key.test.ts'],
   },
 ];

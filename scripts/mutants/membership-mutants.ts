@@ -10,6 +10,20 @@ const generations = 'test/ledger/generations.test.ts';
 
 export const membershipMutants: readonly Mutant[] = [
   {
+    name: 'does not know voters that were proven to it',
+    file: 'node/ledger/member-views.ts',
+    text: 'for (const voter of voters) byPeer.set(',
+    replacement: 'for (const voter of voters.slice(0, 0)) byPeer.set(',
+    tests: ['test/ledger/voter-set-watch.test.ts'],
+  },
+  {
+    name: 'asks only voters where all that it knows are gone',
+    file: 'node/ledger/pull-sources.ts',
+    text: 'return turn % 2 === 0 ? [away, others] : [others, away];',
+    replacement: 'return others.length > 0 ? [away] : [away];',
+    tests: ['test/ledger/voter-set-watch.test.ts'],
+  },
+  {
     name: 'takes the vote of the last voter',
     file: 'node/ledger/voters-core.ts',
     text: '  if (!counted.has(member.raftId)) return;\n',

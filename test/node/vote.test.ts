@@ -187,7 +187,9 @@ interface WatchedLedger {
   state(): LedgerState;
   onApplied(listener: () => void): () => void;
   certification(): { certifiedIndex(): number };
-  watchVoterSet(onSet: (set: VoterSet) => void): () => Promise<void>;
+  newestVoterSet(): VoterSet;
+  onVoterSetProven(listener: () => void): () => void;
+  watchVoterSet(): () => Promise<void>;
   tell(): void;
   /** Somebody proves these voters to whoever watches. */
   prove(set: VoterSet): void;
@@ -195,24 +197,30 @@ interface WatchedLedger {
 
 function ledgerOf(script: LedgerScript): WatchedLedger {
   const listeners = new Set<() => void>();
-  const watchers = new Set<(set: VoterSet) => void>();
+  const watchers = new Set<object>();
+  let proven: VoterSet | undefined;
+  const tell = (): void => {
+    for (const listener of listeners) listener();
+  };
+  const add = (listener: () => void) => {
+    listeners.add(listener);
+    return () => listeners.delete(listener);
+  };
   return {
     state: script.state,
     certification: () => ({ certifiedIndex: () => Number.POSITIVE_INFINITY }),
-    watchVoterSet(onSet) {
-      watchers.add(onSet);
-      return async () => void watchers.delete(onSet);
+    newestVoterSet: () => proven ?? script.state().voterSet,
+    watchVoterSet() {
+      const watcher = {};
+      watchers.add(watcher);
+      return async () => void watchers.delete(watcher);
     },
     prove(set) {
-      for (const watcher of watchers) watcher(set);
+      if (watchers.size === 0) return;
+      proven = set;
+      tell();
     },
-    onApplied(listener) {
-      listeners.add(listener);
-      return () => listeners.delete(listener);
-    },
-    tell: () => {
-      for (const listener of listeners) listener();
-    },
+    ...{ onApplied: add, onVoterSetProven: add, tell },
   };
 }
 

@@ -31,12 +31,19 @@ test('isVoteOver() is false until no half of the voters has the raft id', () => 
   assert.equal(isVoteOver(late.state(), { peer: own.peer, raftId: 4 }), false, 'a later vote of the same peer');
 });
 
-test('createVotingKey() signs until the vote is over', () => {
+test('createVotingKey() signs until the change that ends the vote is certified', () => {
   const script = removed();
-  const sign = createVotingKey(own)({ identity: { sign: () => new Uint8Array([1]) }, ledger: script });
+  const certified = new Set<number>();
+  const certification = () => ({ certificateAt: (index: number) => (certified.has(index) ? {} : undefined) });
+  const ledger = { state: script.state, certification };
+  const sign = createVotingKey(own)({ identity: { sign: () => new Uint8Array([1]) }, ledger });
   assert.ok(sign(new Uint8Array()));
   script.configure({ voters: [1, 3], votersOutgoing: [1, 2, 3] });
   assert.ok(sign(new Uint8Array()));
+  certified.add(script.state().voterSet.index);
+  assert.ok(sign(new Uint8Array()), 'it is needed to leave the joint configuration');
   script.configure({ voters: [1, 3] });
+  assert.ok(sign(new Uint8Array()), 'the voters before the change certify it');
+  certified.add(script.state().voterSet.index);
   assert.equal(sign(new Uint8Array()), undefined);
 });

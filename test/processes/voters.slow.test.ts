@@ -76,6 +76,40 @@ test('voters come and go while the fleet runs, and a removed peer stops for good
   await tested.command({ name: 'commit', message: 'after all that' }, { follow: true, peers: [asleep], patienceMs });
 });
 
+test('a voter that was away while all others were replaced hears the new ones', async (t) => {
+  const tested = await startProcessFleet(t, { voters: 3, members: 2 });
+  const away = tested.peer('v3');
+  await tested.until('a first controller', ({ controller }) => controller !== null);
+  await away.kill();
+  const present = tested.names.filter((name) => name !== 'v3');
+  await tested.until('a controller', ({ controller }) => controller === 'v1' || controller === 'v2', present);
+  const replace = async (host: string, by: string, peers: readonly string[]): Promise<void> => {
+    await tested.command({ name: 'voters-replace', host, by }, { follow: true, peers, patienceMs });
+    const others = present.filter((name) => name !== host);
+    await eventually(`${by} votes`, async () => standings(await votersOf(tested, others)).includes(`${by} votes`));
+  };
+  await replace('v1', 'm1', ['v2']);
+  await replace('v2', 'm2', ['m1']);
+  for (const name of ['v1', 'v2']) await tested.peer(name).kill();
+  const { ledgerIndex } = await tested.until(
+    'a new controller',
+    ({ controller }) => controller?.startsWith('m') === true,
+    ['m1', 'm2'],
+  );
+  away.start();
+  await eventually('it is where the others are', async () => {
+    const view = await tested.statusOf('v3');
+    return view?.controller?.startsWith('m') === true && view.ledgerIndex >= ledgerIndex;
+  });
+  // Its word counts again: of three voters, one more may go.
+  await tested.peer('m1').kill();
+  await tested.write('again', 'm2');
+  await tested.command(
+    { name: 'commit', message: 'its vote counts' },
+    { follow: true, peers: ['m2', 'v3'], patienceMs },
+  );
+});
+
 test('a voter with a flipped bit in its log sets it aside and votes again under a new key', async (t) => {
   const tested = await startProcessFleet(t, { voters: 3, members: 0 });
   const victim = tested.peer('v2');
