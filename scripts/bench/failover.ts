@@ -1,13 +1,13 @@
 // Measures how long a fleet of three voters is without a controller, and how long the voters' event loops stand still under
 // load. Each voter is a process with the real consensus, LevelDB and libp2p on loopback; the state machine only counts.
-// Times end when the new leader has committed an entry. Aims: p50 600 ms, p99 1,000 ms, handover 200 ms, no stall over 50 ms. A
-// stall is told twice: as the clock saw it, and what of it the voter computed, since on a busy machine others take their part.
+// Times end when the new leader has committed an entry. A stall is told twice: as the clock saw it, and what of it the voter
+// computed, since on a busy machine others take their part. Ends with 1 where an aim (failover-aims.ts) is missed.
 
 import { spawn } from 'node:child_process';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { ConsensusStatus } from '../../node/consensus/index.ts';
-import { snapshotBytesMax } from '../../protocols/consensus-record.ts';
 import { printFigures, round, tell } from './bench-fleet.ts';
+import { missedAims } from './failover-aims.ts';
 import type { Stall } from './loop-probe.ts';
 import { VoterGroup } from './voter-group.ts';
 
@@ -94,19 +94,23 @@ async function runBusyPrograms(): Promise<void> {
   for (const program of programs) program.kill('SIGKILL');
 }
 
-/** A follower comes back to find the log gone and gets a snapshot of the largest size. */
+/** A follower comes back to find the log gone and gets a snapshot of a state near the largest size. */
 async function stallDuringSnapshot(group: VoterGroup, follower: number): Promise<Stall> {
   await group.kill(follower);
   await group.ask(group.leader, { do: 'propose', clients: 1, durationMs: 100 });
-  await group.ask(group.leader, { do: 'compact', bodyBytes: snapshotBytesMax });
+  await group.ask(group.leader, { do: 'compact' });
   await stallOf(
     group,
     group.raftIds.filter((raftId) => raftId !== follower),
   );
+  const { lastIndex } = await group.ask<ConsensusStatus>(group.leader, { do: 'status' });
   await group.startVoter(follower);
   await stallOf(group, [follower]);
   await untilAllFollow(group);
-  return stallOf(group, group.raftIds);
+  const stall = await stallOf(group, group.raftIds);
+  const { firstIndex } = await group.ask<ConsensusStatus>(follower, { do: 'status' });
+  if (firstIndex <= lastIndex) throw new Error('the follower came back without a snapshot');
+  return stall;
 }
 
 function summary(times: readonly number[]): { p50Ms: number; p99Ms: number } {
@@ -136,7 +140,7 @@ try {
   const build = await stallDuring(group, runBusyPrograms);
   const snapshot = await stallDuringSnapshot(group, follower);
   const worst = (of: keyof Stall): number => Math.max(...[bulk, build, snapshot].map((stall) => stall[of]));
-  printFigures({
+  const figures = {
     ...killed,
     kills,
     silent: { ...silent, pauses },
@@ -144,7 +148,11 @@ try {
     stalls: { idle, transfer: bulk, build, snapshot },
     longestStallMs: worst('stallMs'),
     longestHeldMs: worst('heldMs'),
-  });
+  };
+  const missed = missedAims(figures);
+  printFigures({ ...figures, missed });
+  // A short run says that the bench works, not how fast the voters are.
+  if (missed.length > 0 && !isQuick) process.exitCode = 1;
 } finally {
   await group.stop();
 }

@@ -3,12 +3,21 @@
 
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
-import { bootstrapLog, type CommittedEntry, type Consensus, createConsensus } from '../../node/consensus/index.ts';
+import {
+  bootstrapLog,
+  type CommittedEntry,
+  type Consensus,
+  createConsensus,
+  type StateMachineSnapshot,
+} from '../../node/consensus/index.ts';
 import { createLogger, systemClock } from '../../node/host/index.ts';
 import type { KeyValueStore, Mesh, MessageStream } from '../../node/interfaces.ts';
+import { snapshotOf, stateOf } from '../../node/ledger/index.ts';
 import { createMesh, identityFromSeed } from '../../node/mesh/index.ts';
 import { createWitnessFile, openStore } from '../../node/store/index.ts';
 import { hashOf, sha256Hex } from '../../protocols/codec.ts';
+import type { LedgerState } from '../../protocols/ledger-state.ts';
+import { largeState } from './large-state.ts';
 import { probeLoop } from './loop-probe.ts';
 
 /** What a voter needs to know; the same for all but for its number. */
@@ -28,8 +37,8 @@ export type VoterTask =
   | { readonly do: 'hand-over'; readonly to: number }
   /** Sends bytes to another voter over the same connection. */
   | { readonly do: 'transfer'; readonly to: number; readonly bytes: number }
-  /** Drops the log, so that who is behind needs a snapshot, which will have this many bytes. */
-  | { readonly do: 'compact'; readonly bodyBytes: number }
+  /** Drops the log, so that who is behind needs a snapshot, which will be of a state near the limit. */
+  | { readonly do: 'compact' }
   /** The worst stall of the event loop since the last such task. */
   | { readonly do: 'stall' };
 
@@ -49,20 +58,24 @@ const transferProtocol = '/parley/bench-transfer/1';
 const transferPartBytes = 256 * 1024;
 const genesisHash = hashOf('bench');
 
+/** Counts entries. Its snapshots are a ledger's state, encoded, decoded and checked as the ledger does it. */
 class Counter {
-  applied = 1;
-  body = new Uint8Array();
+  state: LedgerState | undefined;
+  #last: Pick<CommittedEntry, 'index' | 'term' | 'chainHash'> = { index: 1, term: 1, chainHash: genesisHash };
   appliedIndex(): number {
-    return this.applied;
+    return this.#last.index;
   }
   async apply(entries: readonly CommittedEntry[]): Promise<void> {
-    this.applied = entries.at(-1)?.index ?? this.applied;
+    this.#last = entries.at(-1) ?? this.#last;
   }
   async snapshot(): Promise<{ index: number; data: Uint8Array }> {
-    return { index: this.applied, data: this.body };
+    if (this.state === undefined) throw new Error('there is no state yet');
+    const { index, term, chainHash } = this.#last;
+    return snapshotOf({ ...this.state, index, term, chainHash });
   }
-  async restore({ index }: { readonly index: number }): Promise<void> {
-    this.applied = index;
+  async restore({ index, term, chainHash, data }: StateMachineSnapshot): Promise<void> {
+    this.state = await stateOf({ index, term, chainHash, data });
+    this.#last = { index, term, chainHash };
   }
 }
 
@@ -164,8 +177,8 @@ async function main(plan: VoterPlan): Promise<void> {
     if (task.do === 'hand-over') return consensus.transferLeadership(task.to);
     if (task.do === 'transfer') return transfer(mesh, peerOf(task.to), task.bytes);
     if (task.do === 'compact') {
-      counter.body = randomBytes(task.bodyBytes);
-      return consensus.compact(counter.applied);
+      counter.state = await largeState();
+      return consensus.compact(counter.appliedIndex());
     }
     return worstStall();
   }

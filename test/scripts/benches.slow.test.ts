@@ -5,6 +5,7 @@ import { execFile } from 'node:child_process';
 import path from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
+import { missedAims } from '../../scripts/bench/failover-aims.ts';
 
 const benches = path.resolve(import.meta.dirname, '../../scripts/bench');
 const timeoutMs = 120_000;
@@ -26,6 +27,18 @@ test('bench/ledger.ts tells commits beside bare batches for each number of voter
       );
     }
   }
+});
+
+test('missedAims() names each figure that is over its aim', () => {
+  const good = { stallMs: 900, heldMs: 49 };
+  const figures = { p50Ms: 600, p99Ms: 1_000, handover: { p50Ms: 200 }, stalls: { build: good, transfer: good } };
+  assert.deepEqual(missedAims(figures), []);
+  const late = { ...figures, p99Ms: 1_001, stalls: { build: good, transfer: { stallMs: 51, heldMs: 50.1 } } };
+  assert.deepEqual(missedAims(late), [
+    'p99 of failover: 1001 ms, at most 1000',
+    'held by transfer: 50.1 ms, at most 50',
+  ]);
+  assert.deepEqual(missedAims({ ...figures, p50Ms: Number.NaN }).length, 1, 'what was not measured is missed');
 });
 
 test('bench/failover.ts tells how long nobody led and how long event loops stood still', async () => {
