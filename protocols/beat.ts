@@ -32,6 +32,8 @@ export const beatSchema = v.object({
       bytesTotal: countSchema,
     }),
   ),
+  /** What keeps this voter from its work, and what to do about it; left out while nothing does. */
+  trouble: v.optional(textSchema),
   /** Closure payload since the peer started, by the other end's site. */
   traffic: bytesBySiteSchema,
 });

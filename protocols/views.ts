@@ -49,6 +49,8 @@ export const peerViewSchema = v.object({
   lastSeenMs: v.nullable(timeMsSchema),
   ledgerIndex: v.nullable(countSchema),
   activity: v.nullable(textSchema),
+  /** What keeps a voter from its work, and what to do about it; null while nothing does. */
+  trouble: v.optional(v.nullable(textSchema)),
   bytesBySite: bytesBySiteSchema,
 });
 export type PeerView = v.InferOutput<typeof peerViewSchema>;

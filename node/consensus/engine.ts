@@ -94,7 +94,7 @@ export class Engine {
     };
     const watch = (part: Part) => ({
       onFailure: (error: unknown) => this.#fail(part, error),
-      onRecovery: () => this.#failures.delete(part),
+      onRecovery: () => this.#recover(part),
     });
     this.applies = new ApplyThread({
       ...components,
@@ -328,8 +328,18 @@ export class Engine {
 
   #fail(part: Part, error: unknown): void {
     if (this.#stopped) return;
-    if (!this.#failures.has(part)) this.#components.logger.error({ part, err: error }, 'consensus is held up');
+    const isNew = !this.#failures.has(part);
     this.#failures.set(part, toErrorRecord(error));
+    if (!isNew) return;
+    this.#components.logger.error({ part, err: error }, 'consensus is held up');
+    this.#components.onRoleChange();
+  }
+
+  #recover(part: Part): void {
+    this.#failures.delete(part);
+    if (this.#stopped) return;
+    this.#components.logger.info({ part }, 'consensus goes on');
+    this.#components.onRoleChange();
   }
 
   #halt(error: unknown): void {

@@ -140,6 +140,6 @@ export interface Consensus extends Startable {
    * @throws ParleyError `compacted` when the log starts later; its message names the first index.
    */
   committedEntries(fromIndex: number, limit: number): Promise<readonly CommittedEntry[]>;
-  /** Called when role or leader changes, and when this voter fails. Returns the function that unsubscribes. */
+  /** Called when role or leader changes, and when this voter fails or goes on. Returns the function that unsubscribes. */
   onRoleChange(listener: (status: ConsensusStatus) => void): () => void;
 }

@@ -9,6 +9,7 @@ import type {
   UpdateRequest,
   UpdateResult,
 } from '../../protocols/build-job.ts';
+import type { ErrorRecord } from '../../protocols/errors.ts';
 import type { Report } from '../../protocols/journal.ts';
 import type { EntryDraft } from '../../protocols/ledger-entries.ts';
 import type { CommandResult, CommitIntent, LedgerState } from '../../protocols/ledger-state.ts';
@@ -40,6 +41,9 @@ export interface Leadership {
   controller(): string | null;
   /** True while this peer leads and has applied every entry of earlier terms. */
   leads(): boolean;
+  /** What keeps this peer from its work as a voter. */
+  failure(): ErrorRecord | undefined;
+  /** Called when any of these may have changed. */
   onChange(listener: () => void): () => void;
   /**
    * Resolves once this peer's state holds everything that was committed before the call.

@@ -2,14 +2,15 @@
 // the controller is, and its events go back the same way.
 
 import type { CommandEvent, CommandRequest, ControlAsk, ForwardedEntry } from '../../protocols/control.ts';
-import { ParleyError } from '../../protocols/errors.ts';
+import { type ErrorRecord, ParleyError } from '../../protocols/errors.ts';
 import type { JoinGrant } from '../../protocols/join.ts';
 import type { EntryDraft, MemberFacts } from '../../protocols/ledger-entries.ts';
+import { textCharactersMax } from '../../protocols/limits.ts';
 import type { Startable } from '../interfaces.ts';
 import { type Applicant, admitApplicant, checkInvite } from './admission.ts';
 import { createAnnouncer } from './announce.ts';
 import { authorise, authoriseEntry, checkSpeaker, isReadCommand, localActor } from './authorise-core.ts';
-import { createBeats } from './beats.ts';
+import { type BeatFacts, createBeats } from './beats.ts';
 import { createCatalogue } from './catalogue.ts';
 import type { CommandContext } from './commands/command-context.ts';
 import { carryOutCommand } from './commands/index.ts';
@@ -69,7 +70,12 @@ export const createControl =
     const coordinator = createCoordinator({ ...shared, presence, catalogue });
     const reports = createReports({ ...shared, presence });
     const forwarding = createForwarding({ ...shared, carryOut });
-    const beats = createBeats({ release: init.release })({ ...shared, recordOwn: presence.recordOwn });
+    const beats = createBeats({ release: init.release })({
+      ...shared,
+      facts: () => ({ ...components.facts(), ...troubleOf(leadership.failure()) }),
+      recordOwn: presence.recordOwn,
+    });
+    let stopWatching = (): void => undefined;
     const announcer = createAnnouncer({ ...shared, propose: proposeOwn });
     const inTurn = createTurns();
     const socket = createControlSocket({ path: init.socketPath })({ logger, clock, run });
@@ -222,6 +228,8 @@ export const createControl =
         presence.start();
         forwarding.start();
         await beats.start();
+        // Also when the own vote is held up, or is no more.
+        stopWatching = leadership.onChange(beats.changed);
         announcer.start();
         coordinator.start();
         reports.start();
@@ -232,11 +240,19 @@ export const createControl =
         await reports.stop();
         await coordinator.stop();
         await announcer.stop();
+        stopWatching();
         await beats.stop();
         presence.stop();
       },
     };
   };
+
+/** What a voter that is held up says about itself. */
+function troubleOf(failure: ErrorRecord | undefined): Pick<BeatFacts, 'trouble'> {
+  if (failure === undefined) return {};
+  const { message, hint = 'Look into the log of this peer.' } = failure;
+  return { trouble: `${message}. ${hint}`.slice(0, textCharactersMax) };
+}
 
 /** Waits for the last event and throws it where it is an error. */
 async function finish(events: AsyncIterable<CommandEvent>): Promise<void> {

@@ -29,6 +29,8 @@ export interface JobProgress {
 }
 
 export function statusView(state: LedgerState, facts: ViewFacts): StatusView {
+  const peers = peerViews(state, facts);
+  const troubled = peers.flatMap(({ name, trouble }) => (trouble ? [`${name} is held up: ${trouble}`] : []));
   return {
     version: 1,
     fleet: state.fleet,
@@ -40,7 +42,7 @@ export function statusView(state: LedgerState, facts: ViewFacts): StatusView {
     head: state.head,
     draftFiles: state.draft?.fileCount ?? 0,
     policyRevision: state.policy?.revision ?? null,
-    peers: peerViews(state, facts),
+    peers,
     hostsWithoutPeer: Object.keys(state.policy?.hosts ?? {})
       .filter((host) => memberNamed(state, host) === undefined)
       .sort(),
@@ -48,7 +50,7 @@ export function statusView(state: LedgerState, facts: ViewFacts): StatusView {
       const reason = task.endedAtMs === null ? waitReason(task, state, facts) : null;
       return reason === null ? [] : [{ task: task.id, reason }];
     }),
-    warnings: [votersWarning(votingMembers(state).length)].filter((text) => text !== undefined),
+    warnings: [votersWarning(votingMembers(state).length), ...troubled].filter((text) => text !== undefined),
   };
 }
 
@@ -80,6 +82,7 @@ function peerView(member: Member, state: LedgerState, facts: ViewFacts): PeerVie
     lastSeenMs,
     ledgerIndex: beat?.ledgerIndex ?? null,
     activity: online && !hasEnded(beat, order) ? activityText(beat) : null,
+    trouble: (online ? beat?.trouble : undefined) ?? null,
     bytesBySite: beat?.traffic ?? {},
   };
 }

@@ -10,7 +10,7 @@ import { createGenesis } from '../../node/ledger/genesis-core.ts';
 import { applyEntry } from '../../node/ledger/ledger-core.ts';
 import type { Beat } from '../../protocols/beat.ts';
 import { sha256Hex } from '../../protocols/codec.ts';
-import { ParleyError } from '../../protocols/errors.ts';
+import { type ErrorRecord, ParleyError } from '../../protocols/errors.ts';
 import { type EntryDraft, encodeEntry, type LedgerEntry } from '../../protocols/ledger-entries.ts';
 import type { LedgerState, Order } from '../../protocols/ledger-state.ts';
 import type { Role } from '../../protocols/primitives.ts';
@@ -35,6 +35,8 @@ export class FakeFleet {
   readonly builders = new FakeBuilders();
   readonly devices = new FakeDevices();
   readonly dead = new Set<string>();
+  /** Voters that are held up, by name; they are told with the next word about who leads. */
+  readonly failures = new Map<string, ErrorRecord>();
   readonly offline = new Set<string>();
   readonly blobs = new Map<string, Uint8Array>();
   /** Peers that do not answer when they are asked for logs. */
@@ -239,6 +241,7 @@ export class FakeFleet {
       leadership: {
         controller: () => this.leader,
         leads: () => this.leader === self && !this.dead.has(self),
+        failure: () => this.failures.get(name),
         onChange: (listener) => {
           this.#leadership.add(listener);
           return () => this.#leadership.delete(listener);

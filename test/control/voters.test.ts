@@ -49,6 +49,32 @@ test('voters shows who votes and what loss the fleet survives', async (t) => {
   assert.equal(view.current, true);
 });
 
+test('status says which voter is held up, and what to do about it', async (t) => {
+  const rig = await threeVoters(t);
+  const { presence } = rig.controls.get('hub') ?? assert.fail('no control');
+  const heard = async (isTroubled: boolean): Promise<void> => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const look = (): void => {
+      if ((presence.of(peerId('v3')).beat?.trouble !== undefined) === isTroubled) resolve();
+    };
+    const unsubscribe = presence.onChange(look);
+    look();
+    await promise.finally(unsubscribe);
+  };
+  const status = async () => check(statusViewSchema, viewOf(await rig.ask('web1', { name: 'status' }), 'status'));
+  const message = "cannot write to the store '/state/consensus': no space is left";
+  rig.fleet.failures.set('v3', { code: 'disk-full', message, hint: 'Free some space.', retryable: true });
+  rig.fleet.lead('hub');
+  await heard(true);
+  const view = await status();
+  assert.deepEqual(view.warnings, [`v3 is held up: ${message}. Free some space.`]);
+  assert.equal(view.peers.find(({ name }) => name === 'v3')?.trouble, `${message}. Free some space.`);
+  rig.fleet.failures.clear();
+  rig.fleet.lead('hub');
+  await heard(false);
+  assert.deepEqual((await status()).warnings, []);
+});
+
 test('voters add follows until the member votes', async (t) => {
   const rig = await threeVoters(t);
   const adding = rig.ask('v2', { name: 'voters-add', host: 'web1' });
