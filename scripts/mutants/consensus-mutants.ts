@@ -203,6 +203,13 @@ export const consensusMutants: readonly Mutant[] = [
     tests: [scripted],
   },
   {
+    name: 'answers reads by its lease',
+    file: `${core}/engine.ts`,
+    text: "readMode: 'safe',",
+    replacement: "readMode: 'lease',",
+    tests: [`${tests}/consensus.test.ts`],
+  },
+  {
     name: 'answers reads by acknowledgements from before them',
     file: `${core}/core/read-queue.ts`,
     text: 'Math.min(position, this.#confirmed + this.#waiting.length)',

@@ -296,6 +296,8 @@ test('a voter whose disk fails gives up the lead and takes part again once it wr
     await fleet.propose(leader, 'before');
     const others = [1, 2, 3].filter((raftId) => raftId !== leader.raftId);
     const store = leader.store as MemoryStore;
+    const told: (string | undefined)[] = [];
+    leader.consensus.onRoleChange(({ failure }) => told.push(failure?.code));
     store.failure = new ParleyError('disk-full', 'no space left', { retryable: true });
     const stuck = leader.consensus.propose(new TextEncoder().encode('stuck'), soon());
     const outcome = stuck.catch(() => undefined);
@@ -306,6 +308,7 @@ test('a voter whose disk fails gives up the lead and takes part again once it wr
     store.failure = undefined;
     await until(() => leader.machine.words.includes('elsewhere'));
     assert.equal(leader.consensus.status().failure, undefined);
+    assert.deepEqual([told.includes('disk-full'), told.at(-1)], [true, undefined], 'whoever watches is told');
     await outcome;
   }));
 
