@@ -8,6 +8,7 @@ import { ledgerContactsBytesMax, ledgerContactsSchema } from '../../protocols/le
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import type { KeyValueStore } from '../interfaces.ts';
 import { createBlobClient } from './blob-client.ts';
+import { gatherBlobs } from './blob-gatherer.ts';
 import { keepBlobs } from './blob-keeper.ts';
 import { serveBlobs } from './blob-server.ts';
 import { type Certificates, createCertificates } from './certificates.ts';
@@ -157,7 +158,11 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
         }),
       );
       stops.push(keepBlobs({ blobs, clock, logger, state: replica.state }));
-      if (init.source === 'consensus') return;
+      if (init.source === 'consensus') {
+        const { fetchBlob } = blobClient;
+        stops.push(gatherBlobs({ blobs, clock, logger, state: replica.state, onApplied: listeners.add, fetchBlob }));
+        return;
+      }
       stops.push(
         followVoters({
           ...pulling(replica),

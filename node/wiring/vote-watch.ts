@@ -11,6 +11,8 @@ import { goneOn, nextVoteStep, type VoteTurn } from './vote-plan.ts';
 const lookPeriodMs = 1_000;
 /** A voter without a leader for so long asks others whether it still votes. */
 const leaderlessMs = 5_000;
+/** A raft id that counts nowhere and hears no leader for so long was dropped before it ever voted: it begins anew as a member. */
+const forlornMs = 30_000;
 
 export interface VoteWatch extends Startable {
   /** Resolves with the first turn that is due. */
@@ -67,7 +69,11 @@ export function createVoteWatch(init: {
       const key = await folder.key();
       const step = nextVoteStep(stateSeen(), { peer: init.self, raftId: init.raftId, key });
       await followWhereForgotten();
-      if (step.kind === 'stay') return;
+      if (step.kind === 'stay') {
+        const { roles = ['member' as const] } = ledger.state().members[init.self] ?? {};
+        if (isForlorn() && !isBusy()) turn({ kind: 'give-up', roles });
+        return;
+      }
       if (step.kind === 'make-key') announceKey(await folder.makeKey());
       else if (step.kind === 'drop-key') await folder.dropKey();
       // What a leader alone says may be a lie: a vote ends for good with the word of a majority.
@@ -90,6 +96,15 @@ export function createVoteWatch(init: {
       const state = ledger.state();
       const newest = ledger.newestVoterSet();
       return newest.index > state.voterSet.index ? goneOn(state, newest) : state;
+    }
+
+    /** Nobody sends it entries, and nothing that others can prove would ever tell it so: it is named in no set of voters. */
+    function isForlorn(): boolean {
+      if (init.raftId === 0 || clock.monotonicMs() - ledAtMs < forlornMs) return false;
+      const { learners, voterSet } = ledger.state();
+      const newest = ledger.newestVoterSet();
+      const counted = [voterSet, newest].flatMap((set) => [...set.voters, ...set.votersOutgoing]);
+      return !learners.includes(init.raftId) && !counted.some(({ raftId }) => raftId === init.raftId);
     }
 
     function isProven(): boolean {

@@ -13,6 +13,13 @@ const away = 'test/ledger/catch-up.test.ts';
 
 export const ledgerMutants: readonly Mutant[] = [
   {
+    name: 'leaves blobs with the voters that had them first',
+    file: 'node/ledger/blob-gatherer.ts',
+    text: '  lookSoon(lookDelayMs);\n  return async () => {',
+    replacement: '  return async () => {',
+    tests: ['test/ledger/blobs.test.ts'],
+  },
+  {
     name: 'orders what nobody approved',
     file: 'node/ledger/orders-core.ts',
     text: 'if (!plan?.approved) throw',

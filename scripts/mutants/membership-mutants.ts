@@ -10,6 +10,13 @@ const generations = 'test/ledger/generations.test.ts';
 
 export const membershipMutants: readonly Mutant[] = [
   {
+    name: 'waits for ever under a raft id that was dropped before it voted',
+    file: 'node/wiring/vote-watch.ts',
+    text: 'if (isForlorn() && !isBusy())',
+    replacement: 'if (isForlorn() && isBusy())',
+    tests: ['test/node/vote.test.ts'],
+  },
+  {
     name: 'does not know voters that were proven to it',
     file: 'node/ledger/member-views.ts',
     text: 'for (const voter of voters) byPeer.set(',

@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { createBlobSweep, namedBlobs } from '../../node/ledger/blob-keeper.ts';
 import { blobProtocol } from '../../protocols/blob-exchange.ts';
 import { encode, sha256Hex } from '../../protocols/codec.ts';
@@ -31,6 +32,21 @@ test('fetchBlob() gets a blob from a voter, checks it and keeps it', async (t) =
   assert.deepEqual(await web1.ledger.fetchBlob(name, { signal: patient() }), bytes);
   fleet.network.kill(n1.peer);
   assert.deepEqual(await web1.ledger.fetchBlob(name, { signal: patient() }), bytes);
+});
+
+test('createLedger() of a new voter gathers the blobs that its ledger names', async (t) => {
+  const fleet = await createLedgerFleet(t);
+  const n1 = await fleet.add('n1', 'consensus');
+  const pack = await n1.blobs.put(body(1_000));
+  const draft = { base: null, tree: 'a'.repeat(40), pack, files: [], fileCount: 0, previous: null };
+  await fleet.propose('draft-staged', draft);
+  await fleet.enrol('n2', ['voter']);
+  const n2 = await fleet.add('n2', 'consensus');
+  const giveUp = patient();
+  while (!(await n2.blobs.has(pack))) {
+    giveUp.throwIfAborted();
+    await nextTurn();
+  }
 });
 
 test('fetchBlob() takes empty blobs and blobs of exactly one part', async (t) => {

@@ -351,6 +351,22 @@ test('createVoteWatch() asks others whether it still votes once it had no leader
   await watch.stop();
 });
 
+test('createVoteWatch() begins anew as a member where its raft id counts nowhere and no leader is heard', async (t) => {
+  const stateFolder = await voterFolder(t);
+  const clock = createManualClock();
+  // A ledger that is behind the raft id, which was dropped meanwhile.
+  const watch = createVoteWatch({ self: peerIdOf('n1'), raftId: 6, generation: 0 })({
+    ...{ folder: createVoteFolder(stateFolder), clock, logger, ledger: ledgerOf(createLedgerScript()) },
+    ...{ hasLeader: () => false, isBusy: () => false, announceKey: () => undefined },
+  });
+  await watch.start();
+  const looking = setInterval(() => clock.advance(1_000), 5);
+  t.after(() => clearInterval(looking));
+  assert.equal((await watch.turned).kind, 'give-up');
+  assert.ok(clock.monotonicMs() >= 30_000, `after ${clock.monotonicMs()} ms`);
+  await watch.stop();
+});
+
 test('runPeer() creates the peer anew after each turn, and after a damaged log without it', async (t) => {
   const stateFolder = await voterFolder(t);
   const { makeKey } = createVoteFolder(stateFolder);
