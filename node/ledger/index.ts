@@ -4,3 +4,4 @@
 export { createGenesis, type Genesis, readGenesis } from './genesis-core.ts';
 export { createLedger } from './ledger.ts';
 export type * from './ledger-types.ts';
+export { snapshotOf, stateOf } from './snapshots.ts';

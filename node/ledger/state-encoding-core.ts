@@ -30,7 +30,7 @@ export function* encodeState(state: LedgerState): Generator<undefined, Uint8Arra
   return yield* concatenate(parts);
 }
 
-/** Puts many small pieces together at once; Buffer.concat of tens of thousands of them is slow for nothing but its checks. */
+/** Puts many small pieces together; Buffer.concat of tens of thousands of them is slow for nothing but its checks. */
 function* concatenate(parts: readonly Uint8Array[]): Generator<undefined, Uint8Array> {
   const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.byteLength, 0));
   let offset = 0;

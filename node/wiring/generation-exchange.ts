@@ -2,6 +2,7 @@
 // that root has named on this device, and keeps to the first one that it sees.
 
 import { decode, encode } from '../../protocols/codec.ts';
+import { ParleyError } from '../../protocols/errors.ts';
 import { type GenerationRecord, generationHash } from '../../protocols/generation.ts';
 import {
   generationAnswerSchema,
@@ -20,6 +21,8 @@ const contactsMax = 64;
 const answerTimeoutMs = 10_000;
 /** A peer that gave no answer is asked again. One that did has nothing new while it stays connected: it takes up a generation by starting anew. */
 const retryMs = 15_000;
+/** Of a thousand that gave no answer these are asked again at once. */
+const retriesMax = 16;
 /** Records that nobody has vouched for yet are looked at again this often: root may have named one. */
 const lookPeriodMs = 2_000;
 const doubtfulMax = 64;
@@ -50,7 +53,8 @@ export function createGenerationExchange(init: GenerationExchangeInit): (compone
     const doubtful = new Map<string, GenerationRecord>();
     let stops: (() => void)[] = [];
     let stopping = new AbortController();
-    const unanswered = new Set<string>();
+    /** Connected peers: true once they have answered, or have nothing to tell. */
+    const answered = new Map<string, boolean>();
 
     async function serve(stream: MessageStream): Promise<void> {
       const bytes = await stream.receive({ signal: AbortSignal.timeout(answerTimeoutMs) });
@@ -117,19 +121,23 @@ export function createGenerationExchange(init: GenerationExchangeInit): (compone
     }
 
     function askSafely(peer: string): void {
-      unanswered.delete(peer);
+      answered.set(peer, true);
       ask(peer).catch((error: unknown) => {
         logger.debug({ peer, error: String(error) }, 'a peer told no generations');
-        if (mesh.connectedPeers().some((connected) => connected.peer === peer)) unanswered.add(peer);
+        // One of a release before there were generations has none to tell.
+        const isOld = error instanceof ParleyError && error.code === 'protocol-unsupported';
+        if (answered.has(peer)) answered.set(peer, isOld);
       });
     }
 
     function askAgain(): void {
-      const connected = new Set(mesh.connectedPeers().map(({ peer }) => peer));
-      for (const peer of [...unanswered]) {
-        if (connected.has(peer)) askSafely(peer);
-        else unanswered.delete(peer);
-      }
+      const silent = [...answered].filter(([, hasAnswered]) => !hasAnswered);
+      for (const [peer] of silent.slice(0, retriesMax)) askSafely(peer);
+    }
+
+    function onPeer(peer: string, connected: boolean): void {
+      if (connected) askSafely(peer);
+      else answered.delete(peer);
     }
 
     mesh.handle(generationProtocol, serve, { inboundStreamsMax: 2, messageBytesMax });
@@ -137,7 +145,7 @@ export function createGenerationExchange(init: GenerationExchangeInit): (compone
       async start() {
         stopping = new AbortController();
         stops = [
-          mesh.onPeerChange((peer, connected) => connected && askSafely(peer)),
+          mesh.onPeerChange(onPeer),
           clock.every(retryMs, askAgain),
           clock.every(lookPeriodMs, () => void consider([...doubtful.values()], 'earlier')),
         ];
@@ -146,6 +154,7 @@ export function createGenerationExchange(init: GenerationExchangeInit): (compone
       async stop() {
         for (const stop of stops) stop();
         stops = [];
+        answered.clear();
         stopping.abort();
       },
     };

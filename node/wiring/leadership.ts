@@ -13,6 +13,7 @@ import type { CertificateKeeper } from '../ledger/index.ts';
 export const unknownLeadership: Leadership = {
   controller: () => null,
   leads: () => false,
+  failure: () => undefined,
   onChange: () => () => undefined,
   confirm: async () => {
     throw new ParleyError('not-controller', 'this peer does not vote, so it cannot be the controller', {
@@ -38,6 +39,7 @@ export function leadershipOf(components: {
   };
   return {
     leads,
+    failure: () => consensus.status().failure,
     controller: () => {
       const { leader } = consensus.status();
       return leader === undefined ? null : (peerOf(leader) ?? null);
