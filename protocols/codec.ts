@@ -1,7 +1,7 @@
 // Owns the one encoding of everything that is hashed, signed, stored or sent: deterministic CBOR, checked by a schema.
 // dag-cbor and the schema library are used through here and the schemas of this folder only.
 
-import { createHash } from 'node:crypto';
+import { createHash, hash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { decode as decodeCbor } from '@ipld/dag-cbor';
 import * as v from 'valibot';
@@ -53,7 +53,7 @@ export function problemOf(
 
 /** SHA-256 of bytes as 64 lower-case hex digits, the form of every hash in records. */
 export function sha256Hex(bytes: Uint8Array | string): string {
-  return createHash('sha256').update(bytes).digest('hex');
+  return hash('sha256', bytes, 'hex');
 }
 
 /** Bytes hashed at a time beside the event loop's other work: about a millisecond. */
@@ -61,12 +61,12 @@ const hashStepBytes = 256 * 1024;
 
 /** sha256Hex() in steps: 16 MiB at once hold the event loop, and with it heartbeats, for 100 ms. */
 export function* sha256HexSteps(bytes: Uint8Array): Generator<undefined, string> {
-  const hash = createHash('sha256');
+  const hashing = createHash('sha256');
   for (let at = 0; at < bytes.byteLength; at += hashStepBytes) {
-    hash.update(bytes.subarray(at, at + hashStepBytes));
+    hashing.update(bytes.subarray(at, at + hashStepBytes));
     yield undefined;
   }
-  return hash.digest('hex');
+  return hashing.digest('hex');
 }
 
 /** sha256HexSteps() beside the event loop's other work. */

@@ -204,7 +204,10 @@ export class RawNode {
       applied: raft.log.applied,
       transferTarget: raft.transferTarget,
       members: raft.tracker.members,
-      progress: raft.role === 'leader' ? raft.tracker.all() : [],
+      // Asked for at each proposal, and seldom needed.
+      get progress() {
+        return raft.role === 'leader' ? raft.tracker.all() : [];
+      },
     };
   }
 
