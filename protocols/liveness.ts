@@ -6,6 +6,8 @@ import { addressSchema, countSchema } from './primitives.ts';
 
 export const livenessProtocol = '/parley/liveness/1';
 export const livenessBytesMax = 16 * 1024;
+/** Between two questions on one connection, at the largest fleet: less than the two minutes after which a silent connection is closed. */
+export const livenessPauseMsMax = 100_000;
 
 const addressesSchema = v.pipe(v.array(addressSchema), v.maxLength(16));
 
@@ -20,5 +22,10 @@ export const livenessAskSchema = v.object({
 });
 export type LivenessAsk = v.InferOutput<typeof livenessAskSchema>;
 
-export const livenessAnswerSchema = v.object({ sequence: countSchema, addresses: v.optional(addressesSchema) });
+export const livenessAnswerSchema = v.object({
+  sequence: countSchema,
+  /** One that has many connections wants to be asked no sooner than this; the asker keeps the longer pause of the two. */
+  pauseMs: v.optional(v.pipe(countSchema, v.maxValue(livenessPauseMsMax))),
+  addresses: v.optional(addressesSchema),
+});
 export type LivenessAnswer = v.InferOutput<typeof livenessAnswerSchema>;

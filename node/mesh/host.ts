@@ -36,7 +36,7 @@ export interface HostInit {
 /** Connections that one host may open per second. libp2p's 5 trips when a site behind one address restarts. */
 const inboundConnectionsPerSecondMax = 250;
 /** Connections in their handshake: each costs a few ms of CPU and some 100 KiB until inboundUpgradeTimeoutMs. */
-const inboundHandshakesMax = 128;
+const inboundHandshakesMax = 64;
 const inboundUpgradeTimeoutMs = 5_000;
 /** One address: TCP, noise and negotiation are about six round trips, so this allows 800 ms each. */
 export const addressDialTimeoutMs = 5_000;

@@ -7,12 +7,13 @@ import {
   livenessAnswerSchema,
   livenessAskSchema,
   livenessBytesMax,
+  livenessPauseMsMax,
   livenessProtocol,
 } from '../../protocols/liveness.ts';
 import type { Clock, MessageStream } from '../interfaces.ts';
 import type { Connection } from './host.ts';
 
-/** Pause between two questions on one connection; it grows with the number of connections to bound the work of a large mesh. */
+/** Pause between two questions on one connection; it grows with the connections that either side has, to bound the work of a large mesh. */
 const intervalMsMin = 5_000;
 const intervalMsPerConnection = 50;
 /** An answer that takes longer means that the peer hangs. */
@@ -136,8 +137,10 @@ async function askWhileAlive(
 ): Promise<void> {
   const announcement = announcer(addresses);
   let rttMs: number | undefined;
+  let theirPauseMs = 0;
   for (let sequence = 1; !signal.aborted; sequence++) {
-    const pauseMs = Math.max(intervalMsMin, intervalMsPerConnection * connectionCount());
+    const ourPauseMs = pauseMsFor(connectionCount());
+    const pauseMs = Math.max(ourPauseMs, theirPauseMs);
     const askedAtMs = clock.monotonicMs();
     const ask = { sequence, nextWithinMs: pauseMs + answerTimeoutMs, rttMs, addresses: announcement() };
     await stream.send(encode(ask));
@@ -148,14 +151,15 @@ async function askWhileAlive(
     rttMs = clock.monotonicMs() - askedAtMs;
     events.onRtt(rttMs);
     if (answer.addresses !== undefined) events.onAddresses(answer.addresses);
-    await pause(pauseMs);
+    theirPauseMs = answer.pauseMs ?? 0;
+    await pause(Math.max(ourPauseMs, theirPauseMs));
   }
 }
 
 /** Answers until the signal ends it. Rejects when the peer falls silent, or asks nonsense. */
 async function answerWhileAlive(
   stream: MessageStream,
-  { clock, addresses }: Conversation,
+  { clock, addresses, connectionCount }: Conversation,
   events: LivenessEvents,
   signal: AbortSignal,
 ): Promise<void> {
@@ -164,11 +168,16 @@ async function answerWhileAlive(
   while (!signal.aborted) {
     const bytes = await receiveWithin(stream, clock, waitMs, signal);
     const ask = decode(livenessAskSchema, bytes, livenessBytesMax, 'liveness question');
-    waitMs = ask.nextWithinMs + answerTimeoutMs;
+    const pauseMs = pauseMsFor(connectionCount());
+    waitMs = Math.max(ask.nextWithinMs, pauseMs + answerTimeoutMs) + answerTimeoutMs;
     if (ask.rttMs !== undefined) events.onRtt(ask.rttMs);
     if (ask.addresses !== undefined) events.onAddresses(ask.addresses);
-    await stream.send(encode({ sequence: ask.sequence, addresses: announcement() }));
+    await stream.send(encode({ sequence: ask.sequence, pauseMs, addresses: announcement() }));
   }
+}
+
+function pauseMsFor(connections: number): number {
+  return Math.min(livenessPauseMsMax, Math.max(intervalMsMin, intervalMsPerConnection * connections));
 }
 
 /** Yields our addresses when they differ from those that it yielded last. */
