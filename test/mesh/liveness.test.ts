@@ -38,7 +38,10 @@ async function connect(connections: { readonly asker: number; readonly answerer:
   answerer
     .serve({ ...far, send: async (bytes) => (isFrozen ? undefined : far.send(bytes)) }, toA)
     .catch(() => undefined);
-  asker.watch(toB, () => void (answers += 1), stopping.signal);
+  const onAnswer = () => {
+    answers += 1;
+  };
+  asker.watch(toB, onAnswer, stopping.signal);
   await settle();
   return {
     dropped,
