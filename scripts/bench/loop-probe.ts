@@ -10,13 +10,13 @@ export interface Stall {
   readonly heldMs: number;
 }
 
-/** Starts probing; the returned function gives the worst since it was called last. */
-export function probeLoop(): () => Stall {
+/** Starts probing, until the signal ends it; the returned function gives the worst since it was called last. */
+export function probeLoop(signal?: AbortSignal): () => Stall {
   let stallMs = 0;
   let heldMs = 0;
   let atMs = performance.now();
   let usage = process.threadCpuUsage();
-  setInterval(() => {
+  const timer = setInterval(() => {
     const nowMs = performance.now();
     const { user, system } = process.threadCpuUsage(usage);
     stallMs = Math.max(stallMs, nowMs - atMs - periodMs);
@@ -24,6 +24,7 @@ export function probeLoop(): () => Stall {
     atMs = nowMs;
     usage = process.threadCpuUsage();
   }, periodMs);
+  signal?.addEventListener('abort', () => clearInterval(timer), { once: true });
   return () => {
     const worst = { stallMs, heldMs };
     stallMs = 0;

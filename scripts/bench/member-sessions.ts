@@ -1,11 +1,13 @@
-// Many members in one process for the bench of members, each with its own key and its own libp2p connection to the controller:
-// it follows the ledger from a place a little behind and beats every fifteen seconds. What it is told is checked for its form only.
+// Many members in one process for the bench of members, each with its own key, its own mesh and so its own connection to the
+// controller: it follows the ledger from a place a little behind, beats every fifteen seconds, and asks and tells about generations
+// as a peer does. What it is told is checked for its form only.
 
 import { createHash, randomBytes } from 'node:crypto';
 import { setTimeout as wait } from 'node:timers/promises';
 import { systemClock } from '../../node/host/index.ts';
 import type { Logger, Mesh } from '../../node/interfaces.ts';
 import { createMesh, type Identity, identityFromSeed } from '../../node/mesh/index.ts';
+import { createGenerationExchange } from '../../node/wiring/generation-exchange.ts';
 import { type Beat, beatPeriodMs, beatProtocol } from '../../protocols/beat.ts';
 import { decode, encode } from '../../protocols/codec.ts';
 import { entryPullAnswerSchema, entryPullProtocol } from '../../protocols/entry-pull.ts';
@@ -34,6 +36,11 @@ export interface SessionsReport {
 /** A connect, a handshake and a page; a storm of a thousand takes its time. */
 const servedMs = 120_000;
 const retryMs = 500;
+/** Beats come at so many different times of their period. */
+const beatsSpread = 1_000;
+/** What a quiet device says of itself. */
+const closure = `/nix/store/${'0123456789abcdfghijklmnpqrsvwxyz'}-nixos-system-member-26.05`;
+const traffic = { home: { bytesIn: 1_234_567_890, bytesOut: 0 }, shop: { bytesIn: 0, bytesOut: 987_654_321 } };
 const silent: Logger = {
   debug: () => undefined,
   info: () => undefined,
@@ -53,9 +60,9 @@ interface Session {
   readonly retries: number;
 }
 
-/** One member, from its start until it has caught up and beaten once. */
+/** One member, from its start until it has caught up and beaten once. Its mesh dials as a peer's does. */
 async function openSession(order: SessionsOrder, number: number): Promise<Session> {
-  const { controller, address } = order;
+  const { controller, address, chainHash } = order;
   const members = {
     isMember: (peer: string) => peer === controller,
     joinsOpen: () => false,
@@ -65,18 +72,37 @@ async function openSession(order: SessionsOrder, number: number): Promise<Sessio
   const { privateKey } = memberIdentity(number);
   const parts = { clock: systemClock, logger: silent, random: randomBytes, members };
   const mesh = createMesh({ privateKey, listen: [], discovery: 'none' })(parts);
-  await mesh.start();
+  const generations = createGenerationExchange({ fleet: chainHash, recoveryKey: '', known: [], isFrozen: false })({
+    ...{ mesh, clock: systemClock, logger: silent },
+    ...{ isNamed: async () => false, members: () => ({}), onTurn: () => undefined },
+  });
   const signal = AbortSignal.timeout(servedMs);
+  const connected = connection(mesh, signal);
+  await mesh.start();
+  await generations.start();
   for (let retries = 0; ; retries += 1) {
     try {
+      await connected;
       const beyondEntries = await catchUp(mesh, order, signal);
-      await beginBeats(mesh, order, signal);
+      await beginBeats(mesh, order, number, signal);
       return { beyondEntries, retries };
     } catch (error) {
       if (signal.aborted) throw error;
       await wait(retryMs * (0.5 + Math.random()));
     }
   }
+}
+
+/** Resolves when the first connection is up. */
+async function connection(mesh: Mesh, signal: AbortSignal): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const unsubscribe = mesh.onPeerChange((_peer, isConnected) => isConnected && resolve());
+  const onAbort = () => reject(signal.reason);
+  signal.addEventListener('abort', onAbort, { once: true });
+  await promise.finally(() => {
+    unsubscribe();
+    signal.removeEventListener('abort', onAbort);
+  });
 }
 
 /** Pulls what the member lacks and goes on following. @returns the bytes that passed beyond the data of the entries. */
@@ -100,13 +126,14 @@ async function catchUp(mesh: Mesh, order: SessionsOrder, signal: AbortSignal): P
   return beyondEntries;
 }
 
-async function beginBeats(mesh: Mesh, { controller, lastIndex }: SessionsOrder, signal: AbortSignal): Promise<void> {
+async function beginBeats(mesh: Mesh, order: SessionsOrder, number: number, signal: AbortSignal): Promise<void> {
+  const { controller, lastIndex } = order;
   const stream = await mesh.open(controller, beatProtocol, { signal });
   const beat = (): Promise<void> => stream.send(encode(beatAt(lastIndex)));
   await beat();
-  // Spread over the period, as the beats of a fleet are.
+  // Spread evenly over the period.
   const begin = (): void => void setInterval(() => beat().catch(() => undefined), beatPeriodMs);
-  setTimeout(begin, Math.random() * beatPeriodMs);
+  setTimeout(begin, ((number % beatsSpread) / beatsSpread) * beatPeriodMs);
 }
 
 /** Reads on, so that credit goes back. */
@@ -116,8 +143,8 @@ async function follow(stream: Awaited<ReturnType<Mesh['open']>>): Promise<void> 
 
 function beatAt(ledgerIndex: number): Beat {
   return {
-    ...{ version: 1, atMs: Date.now(), release: 'bench', incarnation: 1, journalSequence: 0, ledgerIndex },
-    ...{ running: null, booted: null, activity: null, traffic: {} },
+    ...{ version: 1, atMs: Date.now(), release: '0.1.0', incarnation: 1, journalSequence: 0, ledgerIndex },
+    ...{ running: closure, booted: closure, activity: null, traffic },
   };
 }
 

@@ -13,6 +13,7 @@ import { foundFleet } from '../../node/enrolment.ts';
 import { check } from '../../protocols/codec.ts';
 import { configSchema } from '../../protocols/config.ts';
 import { printFigures, round, tell } from './bench-fleet.ts';
+import type { Stall } from './loop-probe.ts';
 import { memberIdentity, type SessionsOrder, type SessionsReport } from './member-sessions.ts';
 import { seedMembers } from './seed-members.ts';
 
@@ -121,9 +122,9 @@ async function measure(folder: string, children: ChildProcess[]): Promise<Record
   );
   const seconds = (performance.now() - startedMs) / 1000;
   const busySeconds = ((await processorTicks(pid)) - before) / ticksPerSecond;
-  const stalled = answerOf<{ readonly stallMs: number }>(controller);
+  const stalled = answerOf<Stall>(controller);
   controller.send('tell');
-  const { stallMs } = await stalled;
+  const { stallMs, heldMs } = await stalled;
   const failures = reports.flatMap((report) => report.failures);
   for (const failure of failures) tell(failure);
   const served = reports.reduce((sum, report) => sum + report.served, 0);
@@ -144,6 +145,7 @@ async function measure(folder: string, children: ChildProcess[]): Promise<Record
       seconds: round(seconds, 1),
       controllerSeconds: round(busySeconds, 1),
       stallMs: round(stallMs, 1),
+      heldMs: round(heldMs, 1),
     },
   };
 }
