@@ -56,10 +56,11 @@ export const createBeats =
       return { version: 1, atMs: clock.nowMs(), release: init.release, ledgerIndex: ledger.state().index, ...facts };
     }
 
+    const isVoter = (peer: string): boolean => ledger.state().members[peer]?.roles.includes('voter') ?? false;
+
     function connectedVoters(): string[] {
-      const { members } = ledger.state();
       const connected = mesh.connectedPeers().map(({ peer }) => peer);
-      return connected.filter((peer) => peer !== mesh.self && members[peer]?.roles.includes('voter'));
+      return connected.filter((peer) => peer !== mesh.self && isVoter(peer));
     }
 
     function beat(): void {
@@ -115,8 +116,9 @@ export const createBeats =
         stopTimers = [
           clock.every(beatPeriodMs, beat),
           mesh.onPeerChange((peer, connected) => {
-            if (connected) soon();
-            else drop(peer);
+            if (!connected) drop(peer);
+            // Others are sent none: a storm of members is no reason to beat.
+            else if (isVoter(peer)) soon();
           }),
         ];
         soon();

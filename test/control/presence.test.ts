@@ -210,6 +210,10 @@ test('createBeats() beats to connected voters at once, on changes at most each 2
     received.map((each) => each.journalSequence),
     [0, 5],
   );
+  mesh.connect(peerId('web2'), true);
+  clock.advance(1_000);
+  assert.equal(own.length, 2, 'a member that comes is no reason to beat');
+  mesh.connect(hub.peer, true);
   arrived = next();
   clock.advance(beatPeriodMs);
   await arrived;
