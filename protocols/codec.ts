@@ -3,9 +3,8 @@
 
 import { createHash, hash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { decode as decodeCbor } from '@ipld/dag-cbor';
+import * as cbor from '@ipld/dag-cbor';
 import * as v from 'valibot';
-import { encodeCbor } from './encoder.ts';
 import { ParleyError } from './errors.ts';
 
 /** A schema whose input and output are the same plain data. */
@@ -13,7 +12,7 @@ export type Schema<T> = v.GenericSchema<unknown, T>;
 
 /** Encodes plain data as deterministic CBOR. Absent optional fields must be left out or undefined; both encode alike. */
 export function encode(value: unknown): Uint8Array {
-  return encodeCbor(value);
+  return cbor.encode(withoutUndefined(value));
 }
 
 /**
@@ -26,7 +25,7 @@ export function decode<T>(schema: Schema<T>, bytes: Uint8Array, bytesMax: number
   }
   let value: unknown;
   try {
-    value = decodeCbor(bytes);
+    value = cbor.decode(bytes);
   } catch (cause) {
     throw new ParleyError('malformed', `${what} is not deterministic CBOR: ${(cause as Error).message}`, { cause });
   }
@@ -85,4 +84,12 @@ export async function inSteps<Result>(steps: Generator<undefined, Result>): Prom
 /** SHA-256 of the deterministic encoding of a value. */
 export function hashOf(value: unknown): string {
   return sha256Hex(encode(value));
+}
+
+function withoutUndefined(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutUndefined);
+  if (value === null || typeof value !== 'object' || value instanceof Uint8Array) return value;
+  const copy: Record<string, unknown> = {};
+  for (const [key, field] of Object.entries(value)) if (field !== undefined) copy[key] = withoutUndefined(field);
+  return copy;
 }
