@@ -182,7 +182,8 @@ async function createMeshParts(
     state: ledger.state,
     onApplied: ledger.onApplied,
   });
-  const voting = createVoting({ self: identity.peer, contacts, generations, hasLog: membership.logBegun ?? false })({
+  const { raftId, votersIndex, logBegun: hasLog = false } = membership;
+  const voting = createVoting({ self: identity.peer, raftId, contacts, votersIndex, generations, hasLog })({
     disk,
     ledger,
     consensus,

@@ -2,6 +2,7 @@
 // it has seen the ledger. From then on the ledger's word counts.
 
 import * as v from 'valibot';
+import { positionSchema } from './consensus-record.ts';
 import { joinContactSchema, joinGrantSchema } from './join.ts';
 import { textSchema } from './primitives.ts';
 
@@ -9,6 +10,8 @@ export const membershipSchema = v.object({
   version: v.literal(1),
   ...joinGrantSchema.entries,
   contacts: v.pipe(v.array(joinContactSchema), v.maxLength(64)),
+  /** Where the voters among `contacts` came into force; left out where they were not noted from a ledger. */
+  votersIndex: v.optional(positionSchema),
   /** The voter's log exists: one that is missing from here on was lost. */
   logBegun: v.optional(v.boolean()),
   /** Two records of one generation were seen: nobody can tell which one to obey. */

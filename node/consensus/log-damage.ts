@@ -6,7 +6,7 @@ import { ParleyError } from '../../protocols/errors.ts';
 export const damagedLogCode = 'damaged-log';
 
 const hintForOne =
-  'This is the only voter of its fleet: nobody else holds what was acknowledged here. Restore its whole state folder from a backup, or begin a new generation of the fleet with the recovery key that `parley init` wrote.';
+  'This is the only voter of its fleet: nobody else holds what was acknowledged here. Stop it, see with `parley recover --show` what is sound, and begin a new generation of the fleet from there with the recovery key. A backup of its state folder must also begin a new generation before it runs: others may be ahead of it.';
 const hintForSeveral =
   'It must not vote again with this state: it rejoins with an empty log under a new raft id that the ledger allots; its key stays.';
 

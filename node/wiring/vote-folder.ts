@@ -37,8 +37,8 @@ export interface VoteFolder {
   key(): Promise<string | null>;
   makeKey(): Promise<string>;
   dropKey(): Promise<void>;
-  /** Notes who votes, for a start at which the ledger cannot say. */
-  noteVoters(voters: readonly JoinContact[]): Promise<void>;
+  /** Notes who votes since the entry at an index, for a start at which the ledger cannot say. */
+  noteVoters(voters: readonly JoinContact[], index: number): Promise<void>;
   /** Notes that the voter's log exists. */
   logBegun(): Promise<void>;
 }
@@ -104,7 +104,8 @@ export function createVoteFolder(stateFolder: string, files: FolderFiles = realF
           const { generations = [] } = await loadMembership(stateFolder);
           await files.remove(keyFile);
           const all = [...generations, ...turn.records].slice(-generationsMax);
-          await write({ raftId: 0, generations: all, contacts: [...turn.contacts] });
+          const votersIndex = (all.at(-1)?.baseIndex ?? 0) + 1;
+          await write({ raftId: 0, generations: all, contacts: [...turn.contacts], votersIndex });
           await clearLog();
           return;
         }
@@ -139,7 +140,7 @@ export function createVoteFolder(stateFolder: string, files: FolderFiles = realF
     },
     makeKey: async () => (await openKey(keyFile)).peer,
     dropKey: () => files.remove(keyFile),
-    noteVoters: (contacts) => write({ contacts: [...contacts] }),
+    noteVoters: (contacts, votersIndex) => write({ contacts: [...contacts], votersIndex }),
     logBegun: () => write({ logBegun: true }),
   };
 }

@@ -83,11 +83,12 @@ export function createVoteWatch(init: {
     async function noteVoters({ voterSet, members, generation }: LedgerState): Promise<void> {
       // A ledger that has gone back behind a new generation knows less than what was noted.
       if (voterSet.index === notedIndex || generation < init.generation) return;
-      const voters = voterSet.voters.map(({ peer, raftId }) => ({
+      const voters = [...voterSet.votersOutgoing, ...voterSet.voters].map(({ peer, raftId }) => ({
         ...{ peer, raftId },
         addresses: members[peer]?.addresses ?? [],
       }));
-      await folder.noteVoters(voters);
+      const byPeer = new Map(voters.map((voter) => [voter.peer, voter]));
+      await folder.noteVoters([...byPeer.values()], voterSet.index);
       notedIndex = voterSet.index;
     }
 

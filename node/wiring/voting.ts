@@ -15,10 +15,12 @@ export function createVoting(init: {
   /** The log was begun earlier: it is there, or it was lost. */
   readonly hasLog: boolean;
   readonly self: string;
-  /** Those that the peer has accepted: where the newest is still to begin, this voter begins it. */
+  readonly raftId: number;
+  /** Those that the peer has accepted: one that is still to begin, and names this voter, it begins. */
   readonly generations: readonly GenerationRecord[];
-  /** Who voted when that was last noted: the ledger's own state may be older. */
+  /** Who voted when that was last noted, and since which entry: the ledger's own state may be older. */
   readonly contacts: readonly JoinContact[];
+  readonly votersIndex: number | undefined;
 }): (components: {
   readonly disk: LogDisk;
   readonly ledger: { state(): LedgerState };
@@ -30,7 +32,11 @@ export function createVoting(init: {
     async function open(): Promise<void> {
       if (!init.hasLog) {
         const state = ledger.state();
-        const begun = init.generations.findLast(({ number }) => number > state.generation);
+        const begun = init.generations.findLast(
+          ({ number, voters }) =>
+            number > state.generation &&
+            voters.some(({ peer, raftId }) => peer === init.self && raftId === init.raftId),
+        );
         if (begun === undefined) await beginLog(disk, baseOf(state), []);
         else await beginLog(disk, generationBase(begun, state), [generationEntry(begun, state)]);
         await folder.logBegun();
@@ -44,17 +50,28 @@ export function createVoting(init: {
           await open();
         } catch (cause) {
           const isGone = cause instanceof ParleyError && cause.code === 'not-bootstrapped';
-          const voters = [...ledger.state().voterSet.voters, ...init.contacts].filter(({ raftId }) => raftId > 0);
-          const raftIds = [...new Set(voters.map(({ raftId }) => raftId))];
-          const error = advised(isGone ? damaged('it is gone', cause) : cause, raftIds);
+          const voters = votersKnown(init, ledger.state());
+          const error = advised(isGone ? damaged('it is gone', cause) : cause, [...voters.keys()]);
           const isDamaged = error instanceof ParleyError && error.code === damagedLogCode;
-          if (isDamaged && voters.some(({ peer }) => peer !== init.self)) onDamage(error);
+          if (isDamaged && [...voters.values()].some((peer) => peer !== init.self)) onDamage(error);
           throw error;
         }
       },
       stop: () => consensus.stop(),
     };
   };
+}
+
+/** Who votes, by raft id, as far as this peer knows. What was noted counts alone where it is as new as the ledger's state. */
+function votersKnown(
+  { contacts, votersIndex }: Pick<Parameters<typeof createVoting>[0], 'contacts' | 'votersIndex'>,
+  { voterSet }: LedgerState,
+): Map<number, string> {
+  const inState = [...voterSet.voters, ...voterSet.votersOutgoing];
+  const isNoted = votersIndex !== undefined && votersIndex >= voterSet.index;
+  const isOld = votersIndex !== undefined && votersIndex < voterSet.index;
+  const voters = [...(isNoted ? [] : inState), ...(isOld ? [] : contacts)].filter(({ raftId }) => raftId > 0);
+  return new Map(voters.map(({ raftId, peer }) => [raftId, peer]));
 }
 
 /** Where the log of a voter begins that has the ledger's state and none of the entries before it. */

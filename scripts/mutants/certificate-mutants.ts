@@ -114,7 +114,7 @@ export const certificateMutants: readonly Mutant[] = [
     file: 'node/wiring/vote-watch.ts',
     text: 'else if (isProven() && (',
     replacement: 'else if ((',
-    tests: ['test/node/vote.test.ts'],
+    tests: ['test/node/vote-watch.test.ts'],
   },
   {
     name: 'certifies no change that ends its own vote',

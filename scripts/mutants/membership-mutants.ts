@@ -5,6 +5,7 @@ import type { Mutant } from './mutant.ts';
 
 const rules = 'test/ledger/voters-core.test.ts';
 const votes = 'test/node/vote.test.ts';
+const voting = 'test/node/voting.test.ts';
 const recovery = 'test/node/recovery.test.ts';
 const generations = 'test/ledger/generations.test.ts';
 
@@ -14,7 +15,7 @@ export const membershipMutants: readonly Mutant[] = [
     file: 'node/wiring/vote-watch.ts',
     text: 'if (isForlorn() && !isBusy())',
     replacement: 'if (isForlorn() && isBusy())',
-    tests: ['test/node/vote.test.ts'],
+    tests: ['test/node/vote-watch.test.ts'],
   },
   {
     name: 'does not know voters that were proven to it',
@@ -99,6 +100,20 @@ export const membershipMutants: readonly Mutant[] = [
     text: 'there >= majorityOf(left.length)) return;',
     replacement: 'there >= 0) return;',
     tests: ['test/control/voters.test.ts'],
+  },
+  {
+    name: 'takes each voter without a log for the founder of a generation',
+    file: 'node/wiring/voting.ts',
+    text: 'voters.some(({ peer, raftId }) => peer === init.self && raftId === init.raftId)',
+    replacement: 'voters.length > 0',
+    tests: [voting],
+  },
+  {
+    name: 'counts on voters that were gone when it last noted who votes',
+    file: 'node/wiring/voting.ts',
+    text: '...(isNoted ? [] : inState)',
+    replacement: '...inState',
+    tests: [voting],
   },
   {
     name: 'believes a generation that nobody has signed',

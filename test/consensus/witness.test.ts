@@ -159,7 +159,7 @@ test('write() that is repeated after its witness failed damages nothing', async 
 
 test('start() says what to do about a damaged log, to one voter and to one of several', async () => {
   for (const [voters, hint] of [
-    [1, /only voter.*backup.*recovery key/],
+    [1, /only voter.*`parley recover --show`.*recovery key.*backup.*must also begin a new generation/],
     [3, /rejoins.*new raft id/],
   ] as const) {
     const fleet = new Fleet({ voters });
