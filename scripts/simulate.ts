@@ -5,6 +5,7 @@
 import { parseArgs } from 'node:util';
 import { addCounts, noCounts } from './simulation/counts.ts';
 import { type RunResult, runSeed } from './simulation/run.ts';
+import { runInThreads } from './simulation/threads.ts';
 
 export interface Summary {
   readonly seeds: number;
@@ -24,23 +25,25 @@ export interface SimulationOptions {
   readonly stopsEarly?: boolean;
 }
 
-/** Runs seeds one after the other. */
-export async function simulateSeeds(seeds: Iterable<number>, options: SimulationOptions = {}): Promise<Summary> {
-  const { onResult, stopsEarly = false, ...runOptions } = options;
+/** Runs seeds in one thread for each core; those whose events are wanted one after the other, here. */
+export async function simulateSeeds(seeds: readonly number[], options: SimulationOptions = {}): Promise<Summary> {
+  const { onResult, onEvent, stopsEarly = false } = options;
   const started = performance.now();
   const counts = noCounts();
   const sums = { seeds: 0, acknowledgedCommands: 0, simulatedMs: 0, entries: 0, events: 0 };
   const violations: Summary['violations'][number][] = [];
-  for (const seed of seeds) {
-    const result = await runSeed({ seed, ...runOptions });
+  const take = (result: RunResult): 'go on' | 'enough' => {
     sums.seeds += 1;
     for (const field of ['acknowledgedCommands', 'simulatedMs', 'entries', 'events'] as const)
       sums[field] += result[field];
     addCounts(counts, result.counts);
-    if (result.violations.length > 0) violations.push({ seed, violations: result.violations });
+    if (result.violations.length > 0) violations.push({ seed: result.seed, violations: result.violations });
     onResult?.(result);
-    if (stopsEarly && violations.length > 0) break;
-  }
+    return stopsEarly && violations.length > 0 ? 'enough' : 'go on';
+  };
+  if (onEvent === undefined && seeds.length > 1) await runInThreads(seeds, take);
+  else for (const seed of seeds) if (take(await runSeed({ seed, ...(onEvent && { onEvent }) })) === 'enough') break;
+  violations.sort((a, b) => a.seed - b.seed);
   const { simulatedMs, ...rest } = sums;
   const seedsPerSecond = (1_000 * sums.seeds) / (performance.now() - started);
   return { ...rest, violations, seedsPerSecond, simulatedSeconds: Math.round(simulatedMs / 1_000), counts };

@@ -91,6 +91,8 @@ export function createCertificates(init: {
   let turn: Promise<unknown> = Promise.resolve();
   /** Of changes of voters. */
   const proven = new Map<number, Certificate>();
+  /** Kept ones that follow on a change whose own proof is not here: judged once the ledger says who voted before them. */
+  const unjudged = new Map<number, ConfigurationProof>();
   const checkpoints = new Map<number, Checkpoint>();
   const serving = { server: 'own disk', verify: verifySignature, certainHash: () => undefined };
 
@@ -114,6 +116,24 @@ export function createCertificates(init: {
     const { index } = certificate;
     if (!kept.has(index)) indexes.splice(indexes.findLastIndex((each) => each < index) + 1, 0, index);
     kept.set(index, certificate);
+  }
+
+  /** Believes a kept proof of a change of voters if the voters before it, as far as they are known, have signed it. */
+  function placeConfiguration(index: number): void {
+    const proof = unjudged.get(index);
+    if (proof === undefined) return;
+    trust = takeConfiguration(trust, proof, serving);
+    proven.set(index, proof.certificate);
+    unjudged.delete(index);
+  }
+
+  function judgeKept(index: number): void {
+    try {
+      placeConfiguration(index);
+    } catch (error) {
+      unjudged.delete(index);
+      logger.error({ index, error: String(error) }, 'a stored proof is damaged and left out');
+    }
   }
 
   function placeCheckpoint(proof: CheckpointProof): void {
@@ -168,8 +188,8 @@ export function createCertificates(init: {
     async load() {
       await read(families.configuration, configurationProofSchema, proofBytesMax, (proof) => {
         if (isOverruled(generations, proof.certificate)) return;
-        trust = takeConfiguration(trust, proof, serving);
-        proven.set(proof.entry.index, proof.certificate);
+        unjudged.set(proof.entry.index, proof);
+        placeConfiguration(proof.entry.index);
       });
       await read(families.checkpoint, checkpointProofSchema, proofBytesMax, (proof) => {
         if (!isOverruled(generations, proof.certificate)) placeCheckpoint(proof);
@@ -197,7 +217,9 @@ export function createCertificates(init: {
     checkpoints: () => checkpoints,
     applied({ index, voterSet }) {
       appliedIndex = index;
-      if (!trust.sets.some((set) => set.index === voterSet.index)) trust = withVoterSet(trust, voterSet);
+      if (trust.sets.some((set) => set.index === voterSet.index)) return;
+      judgeKept(voterSet.index);
+      trust = withVoterSet(trust, voterSet);
     },
     learn(given) {
       for (const set of given.sets) trust = withVoterSet(trust, set);

@@ -8,7 +8,9 @@ const none = {
   powerCuts: 0,
   fleetRestarts: 0,
   flippedBits: 0,
+  flippedLogs: 0,
   lostTails: 0,
+  fullDisks: 0,
   quarantines: 0,
   restoredBackups: 0,
   pauses: 0,
@@ -25,6 +27,13 @@ const none = {
   snapshotsToMembers: 0,
   joins: 0,
   voterChanges: 0,
+  voterAdditions: 0,
+  voterRemovals: 0,
+  voterReplacements: 0,
+  peerRemovals: 0,
+  votesTakenUp: 0,
+  votesGivenUp: 0,
+  departures: 0,
   writes: 0,
   reads: 0,
   unknownOutcomes: 0,
@@ -39,6 +48,7 @@ const none = {
   ordersSucceeded: 0,
   ordersSuperseded: 0,
   ordersUndone: 0,
+  rollbacks: 0,
 };
 
 export type Counts = Record<keyof typeof none, number>;

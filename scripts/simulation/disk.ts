@@ -3,6 +3,7 @@
 
 import type { BlobStore, KeyValueStore, RecordFile, StoreOperation } from '../../node/interfaces.ts';
 import { sha256Hex } from '../../protocols/codec.ts';
+import { ParleyError } from '../../protocols/errors.ts';
 import type { Chance } from './chance.ts';
 import type { Life, VirtualTime } from './time.ts';
 
@@ -40,6 +41,8 @@ export class SimulatedDatabase {
   /** How to take back the last writes, synced or not. */
   #recent: Undo[] = [];
   #flying: Write[] = [];
+  /** There is no room for more. */
+  isFull = false;
   #busyUntilMs = 0;
 
   constructor(world: DiskWorld, records: ReadonlyMap<string, Uint8Array> = new Map()) {
@@ -121,8 +124,13 @@ export class SimulatedDatabase {
 
   #write(life: Life, write: Write): Promise<void> {
     const { time, chance, crashPoint, crash } = this.#world;
-    const { promise, resolve } = Promise.withResolvers<void>();
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
     if (!life.isAlive) return promise;
+    if (this.isFull && chance.happens(0.5)) {
+      time.schedule(writeMs(chance), life, 'full', () => reject(diskFull()));
+      return promise;
+    }
+    const isTooMuch = this.isFull;
     const point = write.sync ? crashPoint(life) : undefined;
     if (point === 'before') {
       crash(life);
@@ -134,6 +142,7 @@ export class SimulatedDatabase {
       this.#flying.splice(this.#flying.indexOf(write), 1);
       this.#apply(write);
       if (point === 'after') crash(life);
+      else if (isTooMuch) reject(diskFull());
       else resolve();
     });
     return promise;
@@ -181,6 +190,10 @@ export class SimulatedBlobs {
       list: async () => [...this.#blobs.keys()],
     };
   }
+}
+
+function diskFull(): ParleyError {
+  return new ParleyError('disk-full', 'cannot write: no space left on the device', { retryable: true });
 }
 
 function put(records: Map<string, Uint8Array>, key: string, value: Uint8Array | undefined): void {

@@ -24,6 +24,7 @@ const faults: readonly (readonly [weight: number, fault: Fault])[] = [
   [8, damageLog],
   [5, damageLedger],
   [12, restoreBackup],
+  [5, fillDisk],
 ];
 const totalWeight = faults.reduce((sum, [weight]) => sum + weight, 0);
 
@@ -33,7 +34,7 @@ export function startFaults(fleet: Fleet): () => void {
   let isOver = false;
   fleet.restartMs = () => (chance.happens(0.6) ? chance.between(5, 200) : chance.between(200, 4_000));
   fleet.network.lossRate = chance.happens(0.5) ? 0 : chance.between(0, 0.01);
-  const voters = [...fleet.peers.values()].filter(({ hardware }) => hardware.raftId > 0);
+  const voters = [...fleet.peers.values()].filter(votes);
   if (voters.length > 1 && chance.happens(0.3)) fleet.liar = chance.pick(voters).hardware.identity.peer;
   // Some runs are rough, some give the fleet time to work.
   const periodMs = chance.between(200, 3_000);
@@ -52,7 +53,7 @@ export function startFaults(fleet: Fleet): () => void {
     fleet.network.slownessMs = 0;
     fleet.network.heal();
     for (const { life } of fleet.peers.values()) life?.resume();
-    for (const [name, { isQuarantined }] of fleet.peers) if (!isQuarantined) fleet.boot(name);
+    for (const name of fleet.peers.keys()) fleet.boot(name);
   };
 }
 
@@ -176,12 +177,14 @@ function transferLeadership(fleet: Fleet, chance: Chance): void {
   });
 }
 
+const votes = ({ hardware }: Peer): boolean => hardware.vote.record.raftId > 0;
+
 /** A voter's log lost what was synced, or has a flipped bit. Once a run, and only where others hold all of it. */
 function damageLog(fleet: Fleet, chance: Chance): void {
-  const peers = [...fleet.peers.values()];
-  const voters = peers.filter(({ hardware }) => hardware.raftId > 0);
-  if (voters.length < 3 || peers.some(({ damage, isQuarantined }) => damage !== 'none' || isQuarantined)) return;
-  if (fleet.counts.lostTails + fleet.counts.quarantines > 0) return;
+  const inForce = fleet.voters()[0]?.ledger.state().voters ?? [];
+  const voters = [...fleet.peers.values()].filter(({ hardware }) => inForce.includes(hardware.vote.record.raftId));
+  if (voters.length < 3 || voters.length < inForce.length || fleet.votersAreChanging) return;
+  if (fleet.counts.lostTails + fleet.counts.flippedLogs > 0) return;
   const peer = chance.pick(voters);
   const { consensus, witness } = peer.hardware.databases;
   fleet.crash(peer.hardware.name, true);
@@ -191,10 +194,26 @@ function damageLog(fleet: Fleet, chance: Chance): void {
       return;
     peer.damage = 'lost acknowledged writes';
     fleet.count('lostTails');
+    votesAgain(fleet, peer);
   } else if (consensus.flipBit(chance, chance.pick(['entry/', 'tail', 'snapshot']))) {
     peer.damage = 'some';
-    fleet.count('flippedBits');
+    fleet.count('flippedLogs');
+    votesAgain(fleet, peer);
   }
+}
+
+/** Nobody else's vote is touched until this peer votes again: under a new number, or the old one where it noticed nothing. */
+function votesAgain(fleet: Fleet, { hardware }: Peer): void {
+  fleet.votersAreChanging = true;
+  const since = fleet.time.nowMs;
+  const look = (): void => {
+    const state = fleet.voters()[0]?.ledger.state();
+    const isBack = state?.joint === null && state.voters.includes(hardware.vote.record.raftId);
+    const isSettled = isBack && fleet.time.nowMs > since + votesAgainMs && state.learners.length === 0;
+    if (isSettled) fleet.votersAreChanging = false;
+    else fleet.time.schedule(lookMs, undefined, `looks for the vote of ${hardware.name}`, look);
+  };
+  look();
 }
 
 /** The number of the last batch, by a record that says it; before the first where there is none. */
@@ -205,7 +224,7 @@ function batchIn(schema: Schema<{ batch: number }>, bytes: Uint8Array | undefine
 /** What a peer keeps of the ledger has a flipped bit; it gets the rest anew. */
 function damageLedger(fleet: Fleet, chance: Chance): void {
   const peer = chance.pick([...fleet.peers.values()]);
-  if (peer.hardware.raftId > 0) return;
+  if (votes(peer)) return;
   fleet.crash(peer.hardware.name, true);
   const isDone = peer.hardware.databases.ledger.flipBit(chance, chance.pick(['entry/', 'snapshot/']));
   if (isDone) fleet.count('flippedBits');
@@ -214,13 +233,15 @@ function damageLedger(fleet: Fleet, chance: Chance): void {
 /** How often, and how many times, a fault looks whether its moment has come. */
 const lookMs = 100;
 const looksMax = 80;
+/** By then a voter that came back has looked at its log. */
+const votesAgainMs = 6_000;
 
 /**
  * A member's ledger is put back to a moment at which an order was open, once its device has taken a later one, and for a
  * while nobody can tell it more. The device's floor is not put back.
  */
 function restoreBackup(fleet: Fleet, chance: Chance): void {
-  const peer = chance.pick([...fleet.peers.values()].filter(({ hardware }) => hardware.raftId === 0));
+  const peer = chance.pick([...fleet.peers.values()].filter(({ hardware }) => hardware.name.startsWith('device')));
   const { hardware } = peer;
   const { name, databases } = hardware;
   let backup: { readonly order: number; readonly records: ReadonlyMap<string, Uint8Array> } | undefined;
@@ -245,6 +266,17 @@ function restoreBackup(fleet: Fleet, chance: Chance): void {
     healSoon(fleet, chance);
   };
   look();
+}
+
+/** A disk is full for a while: whatever is to be written fails, and may be there all the same. */
+function fillDisk(fleet: Fleet, chance: Chance): void {
+  const { hardware } = victim(fleet, chance);
+  fleet.count('fullDisks');
+  const databases = Object.values(hardware.databases);
+  for (const database of databases) database.isFull = true;
+  fleet.time.schedule(chance.between(100, 3_000), undefined, `the disk of ${hardware.name} has room`, () => {
+    for (const database of databases) database.isFull = false;
+  });
 }
 
 /** The power of a whole site, or of everything. */

@@ -5,6 +5,7 @@ import type { Consensus, StateMachine } from '../../node/consensus/index.ts';
 import type { Logger } from '../../node/interfaces.ts';
 import type { Ledger } from '../../node/ledger/index.ts';
 import { type Identity, identityFromSeed } from '../../node/mesh/index.ts';
+import type { VoteTurn } from '../../node/wiring/vote-plan.ts';
 import { decode, sha256Hex } from '../../protocols/codec.ts';
 import { consensusFrameSchema, consensusProtocol } from '../../protocols/consensus-message.ts';
 import { tailRecordSchema } from '../../protocols/consensus-record.ts';
@@ -12,9 +13,11 @@ import { type SlotRecord, slotRecordBytesMax, slotRecordSchema } from '../../pro
 import { entryPullProtocol } from '../../protocols/entry-pull.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { JoinContact } from '../../protocols/join.ts';
+import type { EntryDraft } from '../../protocols/ledger-entries.ts';
 import { messageBytesMax } from '../../protocols/limits.ts';
 import type { Role } from '../../protocols/primitives.ts';
 import { type Chance, createChance } from './chance.ts';
+import { type Client, createClient, History } from './client.ts';
 import { type Counts, noCounts } from './counts.ts';
 import { type CrashPoint, type DiskWorld, SimulatedBlobs, SimulatedDatabase } from './disk.ts';
 import { forgePage } from './forgery.ts';
@@ -24,6 +27,7 @@ import { SimulatedNetwork } from './network.ts';
 import { type Hardware, type PeerWitness, type Running, runPeer } from './peer.ts';
 import { quickly } from './signatures.ts';
 import { Life, VirtualTime } from './time.ts';
+import { SimulatedVoteFolder, type VoteRecord } from './vote-folder.ts';
 
 const slotKey = 'device/slot/system';
 
@@ -33,6 +37,7 @@ export interface PeerPlan {
   readonly roles: readonly Role[];
   readonly raftId: number;
   readonly contacts?: readonly JoinContact[];
+  readonly vote?: VoteRecord;
   readonly records?: Readonly<Record<keyof Hardware['databases'], ReadonlyMap<string, Uint8Array>>>;
   readonly blobs?: ReadonlyMap<string, Uint8Array>;
 }
@@ -46,8 +51,6 @@ export interface Peer {
   running: Running | undefined;
   /** Something was done to its disks that no crash does. */
   damage: 'none' | 'some' | 'lost acknowledged writes';
-  /** Its log is no good, and it waits to be made a new voter. */
-  isQuarantined: boolean;
 }
 
 /** The key of a peer of this name; the same in every run. */
@@ -76,16 +79,20 @@ export class Fleet {
   liar: string | undefined;
   /** The most that a clock may run too fast or too slow. */
   driftMax = 0;
+  /** Somebody changes who votes, or a voter's log is damaged: one of these at a time leaves every majority whole. */
+  votersAreChanging = false;
   readonly #genesis: Uint8Array;
   readonly #chance: Chance;
   readonly #lies: Chance;
   readonly #logger: Logger;
+  readonly #announcer: Client;
 
   constructor(seed: number, genesis: Uint8Array) {
     this.#genesis = genesis;
     this.#chance = createChance(seed);
     this.#lies = this.#chance.fork('lies');
     this.#logger = loggerInto(this.time);
+    this.#announcer = createClient('announcer', this, new History(), this.#chance.fork('announcer'));
     this.network = new SimulatedNetwork({
       time: this.time,
       chance: this.#chance.fork('network'),
@@ -112,6 +119,15 @@ export class Fleet {
     );
   }
 
+  /** Peers that are to run: those that the leader knows as members, or all while nobody leads. */
+  expected(): Peer[] {
+    const [leader] = this.voters();
+    const all = [...this.peers.values()];
+    if (leader === undefined) return all;
+    const { members } = leader.ledger.state();
+    return all.filter(({ hardware }) => members[hardware.identity.peer] !== undefined);
+  }
+
   /** Voters that run; a leader of the newest term first. */
   voters(): (Running & { readonly consensus: Consensus })[] {
     const running = this.ready().map((peer) => peer.running);
@@ -124,7 +140,7 @@ export class Fleet {
   }
 
   add(plan: PeerPlan): void {
-    const { name, roles, raftId, contacts = [], records, blobs } = plan;
+    const { name, records, blobs } = plan;
     const chance = this.chance(`disk of ${name}`);
     const world: DiskWorld = {
       ...{ time: this.time, chance },
@@ -135,14 +151,22 @@ export class Fleet {
       },
     };
     const database = (which: keyof Hardware['databases']) => new SimulatedDatabase(world, records?.[which]);
+    const databases = {
+      ...{ ledger: database('ledger'), consensus: database('consensus') },
+      ...{ witness: database('witness'), journal: database('journal') },
+    };
+    let keys = 0;
+    const makeKey = (): Identity => {
+      keys += 1;
+      return identityOf(`vote ${keys} of ${name}`);
+    };
+    const clearLog = (): void => {
+      for (const which of ['consensus', 'witness'] as const) databases[which].restore(new Map());
+    };
     const hardware: Hardware = {
-      ...{ name, roles, raftId, contacts, machine: newMachine() },
-      ...{ identity: identityOf(name), voterKey: identityOf(`vote of ${name}`) },
+      ...{ name, identity: identityOf(name), machine: newMachine(), databases },
+      vote: new SimulatedVoteFolder(plan.vote ?? firstVote(plan), makeKey, clearLog),
       blobs: new SimulatedBlobs(world, blobs),
-      databases: {
-        ...{ ledger: database('ledger'), consensus: database('consensus') },
-        ...{ witness: database('witness'), journal: database('journal') },
-      },
     };
     const rate = 1 + chance.between(-this.driftMax, this.driftMax);
     const offsetMs = chance.between(-1, 1) * this.driftMax * 3_600_000;
@@ -153,7 +177,6 @@ export class Fleet {
       life: undefined,
       running: undefined,
       damage: 'none',
-      isQuarantined: false,
     });
   }
 
@@ -165,8 +188,8 @@ export class Fleet {
 
   /** Starts a peer's process. */
   boot(name: string): void {
-    const peer = this.#peer(name);
-    if (peer.life !== undefined) return;
+    const peer = this.peers.get(name);
+    if (peer === undefined || peer.life !== undefined) return;
     const life = new Life(name, peer.rate, peer.offsetMs);
     peer.life = life;
     const mesh = this.network.join(peer.hardware.identity.peer, life);
@@ -174,6 +197,9 @@ export class Fleet {
       ...{ time: this.time, chance: this.#chance, genesis: this.#genesis, logger: this.#logger, mesh },
       hosts: () => [...this.peers.keys()],
       witness: this.#witnessOf(peer),
+      propose: (draft: EntryDraft) =>
+        this.#announcer.command(draft, `${name}-announces-${Math.floor(this.time.nowMs)}`),
+      onTurn: (turn: VoteTurn) => void this.#turn(peer, turn),
     };
     this.time.schedule(0, life, 'starts', () => {
       runPeer(peer.hardware, life, world).then(
@@ -193,40 +219,57 @@ export class Fleet {
     this.judge.accuse(`${peer.hardware.name} goes on with a log that lost what it had acknowledged`);
   }
 
-  /** A damaged log is noticed and keeps its voter away; nothing else may. */
+  /** A damaged log is noticed and keeps its voter from voting; nothing else may. */
   #couldNotStart(peer: Peer, error: unknown): void {
+    // Whoever supervises the process tries again.
+    if (error instanceof ParleyError && error.code === 'disk-full') return this.crash(peer.hardware.name, false);
     const isNoticed = error instanceof ParleyError && error.code === 'damaged-log' && peer.damage !== 'none';
     if (!isNoticed) this.judge.accuse(`${peer.hardware.name} cannot start: ${String(error)}`);
-    peer.isQuarantined = isNoticed;
-  }
-
-  /** A voter whose log is no good begins anew under another raft id. */
-  renew(name: string, raftId: number, voterKey: Identity): void {
-    const peer = this.#peer(name);
-    this.crash(name, false);
-    for (const which of ['consensus', 'witness'] as const) peer.hardware.databases[which].restore(new Map());
-    peer.hardware = { ...peer.hardware, raftId, voterKey };
-    peer.damage = 'none';
-    peer.isQuarantined = false;
-    this.boot(name);
   }
 
   /** Kills a peer's process, or its machine, and lets it come back. */
   crash(name: string, isPowerCut: boolean): void {
     const peer = this.#peer(name);
+    if (peer.life === undefined) return;
+    this.time.note(`${name} ${isPowerCut ? 'loses power' : 'is killed'}`);
+    this.#end(peer, isPowerCut);
+    this.time.schedule(this.restartMs(), undefined, `${name} comes back`, () => this.boot(name));
+  }
+
+  /** A process ends to start anew as something else, or for good: its ledger keeps its state, as a stop in order does; all else is killed. */
+  async #turn(peer: Peer, turn: VoteTurn): Promise<void> {
+    const { name, vote } = peer.hardware;
+    const { life, running } = peer;
+    await running?.ledger.snapshot().catch(() => undefined);
+    if (life?.isAlive !== true) return;
+    this.time.note(`${name} ends: ${turn.kind}`);
+    this.#end(peer, false);
+    if (turn.kind === 'leave') {
+      this.peers.delete(name);
+      return this.count('departures');
+    }
+    if (turn.kind === 'take-up') this.count('votesTakenUp');
+    if (turn.kind === 'give-up') this.count('votesGivenUp');
+    if (turn.kind === 'set-aside') {
+      this.count('quarantines');
+      peer.damage = 'none';
+    }
+    await vote.carryOut(turn);
+    this.time.schedule(1, undefined, `${name} starts anew`, () => this.boot(name));
+  }
+
+  #end(peer: Peer, isPowerCut: boolean): void {
     const { hardware, life } = peer;
     if (life === undefined) return;
-    this.time.note(`${name} ${isPowerCut ? 'loses power' : 'is killed'}`);
     life.isAlive = false;
     peer.life = undefined;
     peer.running = undefined;
     this.network.leave(hardware.identity.peer, isPowerCut);
     for (const database of Object.values(hardware.databases)) database.crash();
     const tail = hardware.databases.consensus.records.get('tail');
-    if (peer.damage === 'none' && !peer.isQuarantined)
-      this.judge.left(hardware.raftId, tail && decode(tailRecordSchema, tail, messageBytesMax));
+    if (peer.damage === 'none')
+      this.judge.left(hardware.vote.record.raftId, tail && decode(tailRecordSchema, tail, messageBytesMax));
     if (isPowerCut) reboot(hardware.machine);
-    this.time.schedule(this.restartMs(), undefined, `${name} comes back`, () => this.boot(name));
   }
 
   #peer(name: string): Peer {
@@ -292,6 +335,11 @@ export class Fleet {
       if (type === 'vote-response' && !reject) this.judge.voted(from, term, to);
     }
   }
+}
+
+function firstVote({ name, roles, raftId, contacts = [] }: PeerPlan): VoteRecord {
+  const key = raftId > 0 ? identityOf(`vote of ${name}`) : undefined;
+  return { roles, raftId, contacts, votersIndex: undefined, key, hasLog: false };
 }
 
 /** What the rooms log goes into the trace, where there is one. */

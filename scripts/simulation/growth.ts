@@ -88,11 +88,12 @@ function isComplete(fleet: Fleet, { voters }: Shape): boolean {
   return isSame && states.every((state) => state.voters.length === voters && state.policy !== null);
 }
 
-function planOf({ name, roles, raftId, contacts, databases, blobs }: Hardware): PeerPlan {
+function planOf({ name, vote, databases, blobs }: Hardware): PeerPlan {
   const { ledger, consensus, witness, journal } = databases;
   const records = {
     ...{ ledger: ledger.records, consensus: consensus.records },
     ...{ witness: witness.records, journal: journal.records },
   };
-  return { name, roles, raftId, contacts, records, blobs: blobs.blobs };
+  const { roles, raftId } = vote.record;
+  return { name, roles, raftId, vote: vote.record, records, blobs: blobs.blobs };
 }

@@ -46,6 +46,8 @@ export class Judge {
   readonly #waiting = new Map<number, LedgerEntry | undefined>();
   readonly #plans = new Map<string, EntryBody<'plan-made'>>();
   readonly #approved = new Set<string>();
+  /** Hosts by the plans of their rollbacks: those were approved when they first ran. */
+  readonly #rollbacks = new Map<string, string>();
   readonly #orders = new Map<number, BookedOrder>();
   readonly #executed = new Map<string, { number: number; toplevel: string; hasEnded: boolean }>();
   readonly #acknowledged = new Map<string, CommandResult>();
@@ -219,12 +221,18 @@ export class Judge {
       }
       case 'approval-given': {
         const { verdict, plan } = entry.body;
-        if (verdict === 'approve' && mayApprove(entry.actor)) this.#approved.add(plan);
+        if (verdict === 'approve' && hasRole(entry.actor, 'approver')) this.#approved.add(plan);
+        break;
+      }
+      case 'rollback-requested': {
+        const { plan, host } = entry.body;
+        if (hasRole(entry.actor, 'deployer') && !this.#rollbacks.has(plan)) this.#rollbacks.set(plan, host);
         break;
       }
       case 'order-given': {
         const { plan, host } = entry.body;
-        const isNamed = this.#plans.get(plan)?.hosts.includes(host) ?? false;
+        if (this.#rollbacks.get(plan) === host) this.#approved.add(plan);
+        const isNamed = this.#plans.get(plan)?.hosts.includes(host) ?? this.#rollbacks.get(plan) === host;
         this.#orders.set(index, { body: entry.body, isApproved: isNamed && this.#approved.has(plan) });
         break;
       }
@@ -233,9 +241,9 @@ export class Judge {
   }
 }
 
-function mayApprove(actor: string): boolean {
+function hasRole(actor: string, role: string): boolean {
   const known: Readonly<Record<string, { readonly roles: readonly string[] }>> = operators;
-  return Object.hasOwn(known, actor) && (known[actor]?.roles.includes('approver') ?? false);
+  return Object.hasOwn(known, actor) && (known[actor]?.roles.includes(role) ?? false);
 }
 
 function readEntry(data: Uint8Array): LedgerEntry | undefined {

@@ -1,14 +1,20 @@
-// Owns the simulated network: connections between the peers that run, streams of messages that take time, break, are cut in
-// one direction without anybody noticing, and old frames between voters that arrive once more.
+// Owns the simulated network: connections between the peers that run and know each other as members, streams of messages that
+// take time, break, are cut in one direction without anybody noticing, and old frames between voters that arrive once more.
 
 import type { HandleOptions, Mesh, MessageStream } from '../../node/interfaces.ts';
+import type { Ledger } from '../../node/ledger/index.ts';
 import { consensusProtocol } from '../../protocols/consensus-message.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { Chance } from './chance.ts';
 import { createStream, type Link } from './stream.ts';
 import type { Life, VirtualTime } from './time.ts';
 
-export type SimulatedMesh = Pick<Mesh, 'self' | 'addresses' | 'handle' | 'open' | 'connectedPeers' | 'onPeerChange'>;
+export type SimulatedMesh = Pick<Mesh, 'self' | 'addresses' | 'handle' | 'open' | 'connectedPeers' | 'onPeerChange'> & {
+  /** From now on the peer connects to those whom its ledger names, and to nobody else. */
+  follow(members: MeshMembersView): void;
+};
+
+type MeshMembersView = ReturnType<Ledger['meshMembers']>;
 
 type Handler = (stream: MessageStream) => Promise<void>;
 type PeerListener = (peer: string, connected: boolean) => void;
@@ -21,6 +27,7 @@ export interface Node {
   readonly connected: Set<string>;
   /** Inbound streams that are being served, by sender and protocol. */
   readonly serving: Map<string, number>;
+  knows: (peer: string) => boolean;
 }
 
 export interface NetworkInit {
@@ -34,6 +41,8 @@ export interface NetworkInit {
 /** A dead connection is noticed by its silence after this. */
 const noticeMs = [1_000, 4_000] as const;
 const reconnectMs = [5, 150] as const;
+/** A peer that is no member any more is heard for so long: it learns that it was removed. */
+const farewellMs = 5_000;
 /** A dial without an answer is given up. */
 const dialMs = 5_000;
 
@@ -58,11 +67,16 @@ export class SimulatedNetwork {
   join(peer: string, life: Life): SimulatedMesh {
     const node: Node = {
       ...{ peer, life, handlers: new Map(), listeners: new Set(), connected: new Set(), serving: new Map() },
+      knows: () => false,
     };
     this.#nodes.set(peer, node);
-    for (const other of this.#nodes.values()) if (other !== node) this.#connectSoon(node, other);
     return {
       self: peer,
+      follow: (members) => {
+        node.knows = members.isMember;
+        members.onChange(() => this.#review(node));
+        this.#review(node);
+      },
       addresses: () => [`/sim/${peer}`],
       handle: (protocol, run, options: HandleOptions = {}) =>
         void node.handlers.set(protocol, { run, streamsMax: options.inboundStreamsMax ?? 16 }),
@@ -103,6 +117,21 @@ export class SimulatedNetwork {
     for (const [at, one] of nodes.entries()) for (const other of nodes.slice(at + 1)) this.#connectSoon(one, other);
   }
 
+  /** Whom this peer knows has changed. */
+  #review(node: Node): void {
+    for (const other of this.#nodes.values()) {
+      if (other === node) continue;
+      const isKnown = node.knows(other.peer);
+      if (isKnown && !node.connected.has(other.peer)) this.#connectSoon(node, other);
+      if (isKnown || !node.connected.has(other.peer)) continue;
+      this.#schedule(farewellMs, node.life, `is done with ${other.life.name}`, () => {
+        if (node.knows(other.peer)) return;
+        this.#disconnect(node, other);
+        this.#disconnect(other, node);
+      });
+    }
+  }
+
   #schedule(delayMs: number, owner: Life | undefined, label: string, run: () => void): void {
     this.#init.time.schedule(delayMs, owner, label, run);
   }
@@ -132,6 +161,7 @@ export class SimulatedNetwork {
     this.#schedule(this.#between(reconnectMs), undefined, `${one.life.name} dials ${other.life.name}`, () => {
       if (this.#nodes.get(one.peer) !== one || this.#nodes.get(other.peer) !== other) return;
       if (!this.#isOpen(one.peer, other.peer) || !this.#isOpen(other.peer, one.peer)) return;
+      if (!one.knows(other.peer) || !other.knows(one.peer)) return;
       this.#connect(one, other.peer);
       this.#connect(other, one.peer);
     });
@@ -176,8 +206,9 @@ export class SimulatedNetwork {
     signal.addEventListener('abort', giveUp, { once: true });
     fail(dialMs, 'peer-unreachable');
     const target = this.#nodes.get(to);
-    if (target === undefined) fail(this.#delayMs(from.peer, to), 'peer-unreachable');
-    if (target === undefined || !this.#isOpen(from.peer, to)) return promise;
+    const isStranger = target === undefined || !this.#mayTalk(from, target);
+    if (isStranger) fail(this.#delayMs(from.peer, to), 'peer-unreachable');
+    if (isStranger || !this.#isOpen(from.peer, to)) return promise;
     this.#schedule(this.#delayMs(from.peer, to), target.life, `is asked by ${from.life.name} for ${protocol}`, () => {
       const stream = this.#accept(from, target, protocol);
       const backMs = this.#delayMs(to, from.peer);
@@ -190,6 +221,12 @@ export class SimulatedNetwork {
       });
     });
     return promise;
+  }
+
+  /** A connection is kept for a moment to those who were removed. */
+  #mayTalk(from: Node, to: Node): boolean {
+    const isConnected = from.connected.has(to.peer) && to.connected.has(from.peer);
+    return isConnected || (from.knows(to.peer) && to.knows(from.peer));
   }
 
   /** The target serves a new stream. @returns the asking side's end. */

@@ -1,7 +1,7 @@
 // Owns one simulated peer: what outlives its process (key, disks, machine), and the joining of the real rooms to one run of
 // that process, as node/create-node.ts joins them. Below the rooms everything is simulated.
 
-import { bootstrapLog, type Consensus, createConsensus, type StateMachine } from '../../node/consensus/index.ts';
+import { type Consensus, createConsensus, type StateMachine } from '../../node/consensus/index.ts';
 import { createBeats } from '../../node/control/beats.ts';
 import { createCatalogue } from '../../node/control/catalogue.ts';
 import { createCoordinator } from '../../node/control/coordinator.ts';
@@ -12,10 +12,11 @@ import type { Logger, RandomBytes } from '../../node/interfaces.ts';
 import { createLedger, type Ledger } from '../../node/ledger/index.ts';
 import type { Identity } from '../../node/mesh/index.ts';
 import { leadershipOf, votersOf } from '../../node/wiring/leadership.ts';
-import type { SnapshotMetadata } from '../../protocols/consensus-record.ts';
-import type { JoinContact } from '../../protocols/join.ts';
-import type { LedgerState } from '../../protocols/ledger-state.ts';
-import type { Role } from '../../protocols/primitives.ts';
+import type { VoteTurn } from '../../node/wiring/vote-plan.ts';
+import { createVoteWatch } from '../../node/wiring/vote-watch.ts';
+import { createVoting } from '../../node/wiring/voting.ts';
+import { createVotingKey } from '../../node/wiring/voting-key.ts';
+import type { EntryDraft } from '../../protocols/ledger-entries.ts';
 import type { Chance } from './chance.ts';
 import type { SimulatedBlobs, SimulatedDatabase } from './disk.ts';
 import { createSimulatedJournal } from './journal.ts';
@@ -23,18 +24,14 @@ import { createSimulatedMachine, type MachineState } from './machine.ts';
 import type { SimulatedMesh } from './network.ts';
 import { verifyQuickly as verifySignature } from './signatures.ts';
 import { clockOf, type Life, type VirtualTime } from './time.ts';
+import type { SimulatedVoteFolder } from './vote-folder.ts';
 import { createSimulatedBuilder, createSimulatedProject } from './workshop.ts';
 
 /** What a peer is and keeps from one run of its process to the next. */
 export interface Hardware {
   readonly name: string;
   readonly identity: Identity;
-  /** What it certifies with while it votes. */
-  readonly voterKey: Identity;
-  readonly roles: readonly Role[];
-  /** 0 for members that do not vote. */
-  readonly raftId: number;
-  readonly contacts: readonly JoinContact[];
+  readonly vote: SimulatedVoteFolder;
   readonly databases: Readonly<Record<'ledger' | 'consensus' | 'witness' | 'journal', SimulatedDatabase>>;
   readonly blobs: SimulatedBlobs;
   readonly machine: MachineState;
@@ -60,6 +57,10 @@ export interface PeerWorld {
   readonly hosts: () => readonly string[];
   readonly mesh: SimulatedMesh;
   readonly witness: PeerWitness;
+  /** Has the fleet's controller propose something. */
+  readonly propose: (draft: EntryDraft) => Promise<unknown>;
+  /** The process must start anew as something else. */
+  readonly onTurn: (turn: VoteTurn) => void;
 }
 
 /** One run of a peer's process. */
@@ -70,7 +71,8 @@ export interface Running {
   readonly blobs: ReturnType<SimulatedBlobs['open']>;
 }
 
-const noOutgoing = { votersOutgoing: [], learnersNext: [] };
+/** Between two tries to tell the ledger of a new key. */
+const announceMs = 1_000;
 
 type Basis = ReturnType<typeof basisOf>;
 
@@ -80,15 +82,60 @@ export async function runPeer(hardware: Hardware, life: Life, world: PeerWorld):
   const { ledger } = basis;
   world.witness.onLedger(ledger);
   await ledger.start();
-  const consensus = hardware.raftId > 0 ? await createVoter(basis) : undefined;
-  await consensus?.start();
-  if (consensus !== undefined) world.witness.onConsensus(consensus);
-  await startDevice(basis, consensus);
+  world.mesh.follow(ledger.meshMembers());
+  const { raftId } = hardware.vote.record;
+  const consensus = raftId > 0 ? createVoter(basis) : undefined;
+  const announceKey = createKeyAnnouncer(basis);
+  let isBusy = (): boolean => false;
+  const watch = createVoteWatch({ self: hardware.identity.peer, raftId, generation: 0 })({
+    ...{ folder: hardware.vote, ledger, clock: basis.clock, logger: world.logger },
+    hasLeader: () => consensus === undefined || consensus.status().leader !== undefined,
+    announceKey,
+    isBusy: () => isBusy(),
+  });
+  void watch.turned.then((turn) => life.isAlive && world.onTurn(turn));
+  if (consensus !== undefined) {
+    await startVoter(basis, consensus, watch.damaged);
+    world.witness.onConsensus(consensus);
+  }
+  isBusy = await startDevice(basis, consensus);
+  await watch.start();
+  const key = await hardware.vote.key();
+  if (key !== null) announceKey(key);
   return { life, ledger, consensus, blobs: basis.blobs };
 }
 
+/** Stands in for the control room's announcer: the ledger is told of the newest key until it has it. */
+function createKeyAnnouncer({ hardware, life, ledger, clock, world }: Basis): (voterKey: string) => void {
+  let wanted: string | undefined;
+  let isTelling = false;
+
+  async function tell(): Promise<void> {
+    while (life.isAlive) {
+      const member = ledger.state().members[hardware.identity.peer];
+      if (!member?.roles.includes('voter') || member.voterKey === wanted || wanted === undefined) return;
+      const { peer, addresses, system } = member;
+      const body = { peer, addresses, system, voterKey: wanted };
+      await world.propose({ kind: 'member-updated', actor: 'controller', body });
+      await new Promise<void>((resolve) => {
+        clock.after(announceMs, resolve);
+      });
+    }
+  }
+
+  return (voterKey) => {
+    wanted = voterKey;
+    if (isTelling) return;
+    isTelling = true;
+    void tell().finally(() => {
+      isTelling = false;
+    });
+  };
+}
+
 function basisOf(hardware: Hardware, life: Life, world: PeerWorld) {
-  const { identity, raftId, contacts, databases } = hardware;
+  const { identity, vote, databases } = hardware;
+  const { raftId, contacts } = vote.record;
   const { mesh, logger, genesis, time } = world;
   const clock = clockOf(time, life);
   const blobs = hardware.blobs.open(life);
@@ -98,33 +145,36 @@ function basisOf(hardware: Hardware, life: Life, world: PeerWorld) {
   });
   const chance = world.chance.fork(`${hardware.name} ${hardware.machine.boots} ${time.nowMs}`);
   const randomBytes: RandomBytes = (count) => chance.bytes(count);
-  return { hardware, life, world, clock, blobs, ledger, chance, randomBytes, mesh, logger };
+  const disk = { store: databases.consensus.open(life), witness: databases.witness.openRecord(life) };
+  return { hardware, life, world, clock, blobs, disk, ledger, chance, randomBytes, mesh, logger };
 }
 
-async function createVoter(basis: Basis): Promise<Consensus> {
-  const { hardware, life, world, ledger, clock, logger, randomBytes, mesh } = basis;
-  const store = hardware.databases.consensus.open(life);
-  const witness = hardware.databases.witness.openRecord(life);
-  const isEmpty = (await store.get('snapshot')) === undefined;
-  if (isEmpty) await bootstrapLog({ store, witness }, baseOf(ledger.state()));
+function createVoter({ hardware, disk, world, ledger, clock, logger, randomBytes, mesh }: Basis): Consensus {
   const stateMachine = world.witness.stateMachine(ledger);
   const members = ledger.raftMembers();
-  const certifying = { ledger: ledger.certification, sign: hardware.voterKey.sign, verifySignature };
-  const consensus = createConsensus({ raftId: hardware.raftId })({
-    ...{ store, witness, mesh, clock, logger, randomBytes, members, stateMachine, certifying },
+  const { raftId, key } = hardware.vote.record;
+  if (key === undefined) throw new Error(`${hardware.name} votes without a key`);
+  const sign = createVotingKey({ peer: hardware.identity.peer, raftId })({ identity: key, ledger });
+  const certifying = { ledger: ledger.certification, sign, verifySignature };
+  const consensus = createConsensus({ raftId })({
+    ...{ ...disk, mesh, clock, logger, randomBytes, members, stateMachine, certifying },
   });
   ledger.useConsensus(consensus);
   return consensus;
 }
 
-/** A new voter's log begins with what its ledger holds: with entry 1, or later where a damaged log was given up. */
-function baseOf({ index, term, chainHash, voters, learners, joint }: LedgerState): SnapshotMetadata {
-  const { votersOutgoing, learnersNext, autoLeave } = joint ?? { ...noOutgoing, autoLeave: false };
-  const configuration = { voters, votersOutgoing, learners, learnersNext, autoLeave };
-  return { index, term, chainHash, configuration };
+async function startVoter(
+  { hardware, disk, ledger }: Basis,
+  consensus: Consensus,
+  onDamage: (error: Error) => void,
+): Promise<void> {
+  const { raftId, hasLog, contacts, votersIndex } = hardware.vote.record;
+  const init = { self: hardware.identity.peer, raftId, contacts, votersIndex, generations: [], hasLog };
+  await createVoting(init)({ disk, ledger, consensus, folder: hardware.vote, onDamage }).start();
 }
 
-async function startDevice(basis: Basis, consensus: Consensus | undefined): Promise<void> {
+/** @returns whether the device is at work. */
+async function startDevice(basis: Basis, consensus: Consensus | undefined): Promise<() => boolean> {
   const { hardware, life, world, ledger, clock, chance, logger, randomBytes, mesh } = basis;
   const { identity, name, machine: state } = hardware;
   const self = identity.peer;
@@ -152,6 +202,7 @@ async function startDevice(basis: Basis, consensus: Consensus | undefined): Prom
   await control.beats.start();
   control.coordinator?.start();
   control.reports?.start();
+  return () => device.activity() !== null;
 }
 
 /** The parts of the control room that need no person: presence, and on voters the coordinator. */

@@ -1,19 +1,22 @@
 // Owns what people do in a simulated fleet: write and read, commit, deploy, approve, abort, join machines; and what nobody
 // should: orders without an approval. Each goes on until the fleet is left in peace.
 
+import { makeRollbackPlan } from '../../node/control/rollout-plan.ts';
 import { draftHash } from '../../node/ledger/project-core.ts';
-import { hashOf, sha256Hex } from '../../protocols/codec.ts';
+import { encode, hashOf, sha256Hex } from '../../protocols/codec.ts';
 import type { EntryBody } from '../../protocols/ledger-entries.ts';
 import { isOpen } from '../../protocols/ledger-rules.ts';
 import type { LedgerState, Member, Task } from '../../protocols/ledger-state.ts';
 import type { Role } from '../../protocols/primitives.ts';
 import type { Chance } from './chance.ts';
 import { type Client, createClient, type History } from './client.ts';
-import { type Fleet, factsOf, identityOf } from './fleet.ts';
+import { type Fleet, factsOf } from './fleet.ts';
+import { keepHabit } from './keepers.ts';
 
 const inviteMs = 24 * 60 * 60 * 1000;
+const planPatienceMs = 1_500;
 /** What one of them does once, and how long it then waits. */
-interface Habit {
+export interface Habit {
   readonly waitMs: readonly [least: number, most: number];
   readonly act: (client: Client, chance: Chance, id: () => string) => Promise<void>;
 }
@@ -21,12 +24,13 @@ interface Habit {
 /** Sets everybody to work. @returns the function that ends it; what was asked for is still waited for. */
 export function startPeople(fleet: Fleet, history: History): () => Promise<void> {
   let isOver = false;
-  const members = [...fleet.peers.values()].filter(({ hardware }) => hardware.raftId === 0);
+  const members = [...fleet.peers.values()].filter(({ hardware }) => hardware.vote.record.raftId === 0);
   const registers = members.map(({ hardware }) => hardware.identity.peer);
   const habits: Readonly<Record<string, Habit>> = {
     ...{ reader: useRegisters(registers, 0.3), writer: useRegisters(registers, 0.6) },
     ...{ alice: deployHabit, bob: approveHabit(fleet), mallory: hastyHabit(fleet) },
-    ...{ root: joinHabit(fleet), repair: repairHabit(fleet) },
+    ...{ root: joinHabit(fleet), keeper: keepHabit(fleet) },
+    ...{ dave: rollbackHabit(fleet) },
   };
   const working = Object.entries(habits).map(async ([name, { waitMs, act }]) => {
     const chance = fleet.chance(name);
@@ -148,37 +152,63 @@ function hastyHabit(fleet: Fleet): Habit {
   };
 }
 
-/** Now and then a machine is added: a voter while there are few. */
-function joinHabit(fleet: Fleet): Habit {
-  let joined = 0;
+/** Sends a device back to what it ran before. */
+function rollbackHabit(fleet: Fleet): Habit {
   return {
-    waitMs: [2_000, 10_000],
-    async act(client, chance) {
-      joined += 1;
-      if (joined > 2) return;
-      const roles: Role[] = chance.happens(0.6) ? ['voter', 'builder'] : ['member'];
-      if (await join(fleet, client, `late${joined}`, roles)) fleet.count('joins');
+    waitMs: [800, 4_000],
+    async act(client, chance, id) {
+      const devices = Object.entries(client.glance()?.devices ?? {});
+      const choices = devices.flatMap(([host, { running, ran }]) =>
+        ran.filter(({ closure }) => closure !== running).map(({ closure, manifest }) => ({ host, closure, manifest })),
+      );
+      if (choices.length === 0) return;
+      const { host, closure, manifest } = chance.pick(choices);
+      const plan = await planRollback(fleet, { host, closure, manifest });
+      if (plan === undefined) return;
+      const body = { host, closure, manifest, plan };
+      const answer = await client.command({ kind: 'rollback-requested', actor: 'carol', body }, id());
+      if (answer !== undefined && 'value' in answer) fleet.count('rollbacks');
     },
   };
 }
 
-/** Gives voters with a damaged log a new key, and with it a new raft id, and lets them begin with empty disks. */
-function repairHabit(fleet: Fleet): Habit {
-  let repairs = 0;
+/** Puts the plan of a rollback where all voters find it. @returns its hash; undefined where nobody takes it. */
+async function planRollback(
+  fleet: Fleet,
+  { host, closure, manifest }: { readonly host: string; readonly closure: string; readonly manifest: string },
+): Promise<string | undefined> {
+  const { time } = fleet;
+  const [leader] = fleet.voters();
+  if (leader === undefined) return undefined;
+  const state = leader.ledger.state();
+  const none = { drvPath: null, builder: 'unknown', pathCount: 1, narBytes: 1, changes: [], changesLeftOut: 0 };
+  const back = { ...none, closure, manifest };
+  const revision = state.devices[host]?.ran.find((each) => each.closure === closure)?.revision ?? '0'.repeat(40);
+  const plan = makeRollbackPlan({ task: `t${state.nextTaskNumber}`, host, revision, back, state });
+  return new Promise((resolve) => {
+    time.schedule(planPatienceMs, undefined, 'nobody waits for a plan', () => resolve(undefined));
+    time.schedule(0, leader.life, 'takes a plan', () => {
+      leader.blobs
+        .put(encode(plan))
+        .then(async (hash) => {
+          await leader.ledger.replicateBlob(hash, { signal: AbortSignal.timeout(planPatienceMs) });
+          resolve(hash);
+        })
+        .catch(() => resolve(undefined));
+    });
+  });
+}
+
+/** Now and then a machine is added; some are to vote at once. */
+function joinHabit(fleet: Fleet): Habit {
+  let joined = 0;
   return {
-    waitMs: [300, 1_000],
-    async act(client) {
-      const peer = [...fleet.peers.values()].find(({ isQuarantined }) => isQuarantined);
-      if (peer === undefined) return;
-      repairs += 1;
-      const { name, roles, raftId } = peer.hardware;
-      const voterKey = identityOf(`vote ${repairs} of ${name}`);
-      const body = { ...factsOf(name, roles), voterKey: voterKey.peer };
-      await client.command({ kind: 'member-updated', actor: 'controller', body }, `repair-of-${name}-${repairs}`);
-      const member = await seen(client, body.peer, (each) => each.voterKey === voterKey.peer && each.raftId !== raftId);
-      if (member === undefined) return;
-      fleet.count('quarantines');
-      fleet.renew(name, member.raftId, voterKey);
+    waitMs: [500, 6_000],
+    async act(client, chance) {
+      joined += 1;
+      if (joined > 3) return;
+      const roles: Role[] = chance.happens(0.3) ? ['voter', 'builder'] : ['builder', 'member'];
+      if (await join(fleet, client, `late${joined}`, roles)) fleet.count('joins');
     },
   };
 }
