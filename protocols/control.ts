@@ -109,7 +109,7 @@ export type ForwardedRequest = v.InferOutput<typeof forwardedRequestSchema>;
 
 /**
  * An entry that the controller proposes for another peer, which has done the work that it speaks of: a staged work folder,
- * the peer's own new addresses or builder key, a stranger that showed a token.
+ * the peer's own new addresses or builder key, a stranger that proved to have a token.
  */
 export const forwardedEntrySchema = v.variant('kind', [
   v.object({ kind: v.literal('draft-staged'), body: entryBodySchemas['draft-staged'] }),

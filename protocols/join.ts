@@ -1,9 +1,10 @@
 // Owns joining: the token that an operator hands to a new device, and the exchange by which the device proves that it holds
-// the token's secret and is told which fleet it now belongs to. The ledger keeps only the hash of the secret.
+// the token and is told which fleet it now belongs to. The secret stays with it: what it sends is signed with it.
 
 import * as v from 'valibot';
 import { generationRecordSchema } from './generation.ts';
 import { generationsMax } from './generation-exchange.ts';
+import { inviteKeySchema, inviteProofSchema } from './invite-proof.ts';
 import { nixPublicKeySchema, systemSchema } from './ledger-entries.ts';
 import { entryBytesMax } from './limits.ts';
 import {
@@ -20,25 +21,19 @@ import {
 } from './primitives.ts';
 
 export const joinProtocol = '/parley/join/1';
-/** A request is a secret and some addresses: strangers may send no more. */
+/** A request is a few keys and some addresses: strangers may send no more. */
 export const joinRequestBytesMax = 8 * 1024;
 /** A token is copied by hand between windows; beyond this something else was pasted. */
 export const tokenCharactersMax = 8 * 1024;
 export const tokenPrefix = 'parley1:';
-/** Bytes of the secret: nobody guesses 256 bits. */
-export const secretBytes = 32;
-
-const secretSchema = v.pipe(
-  bytesSchema,
-  v.check((bytes) => bytes.byteLength === secretBytes, `expected ${secretBytes} bytes`),
-);
 /** Addresses of one peer, each with or without its `/p2p/` part. */
 const addressesSchema = v.pipe(v.array(addressSchema), v.maxLength(16));
 
 /** What a token says. Its text is `parley1:` and the base64url of the CBOR with a checksum before it. */
 export const joinTokenSchema = v.object({
   fleet: hashSchema,
-  secret: secretSchema,
+  /** The seed of the invite's key: nobody guesses 256 bits. */
+  secret: inviteKeySchema,
   /** Members that may be asked, each with `/p2p/` and its id at the end. */
   addresses: v.pipe(v.array(addressSchema), v.minLength(1), v.maxLength(16)),
   /** By ledger time; the fleet decides. */
@@ -48,7 +43,8 @@ export type JoinToken = v.InferOutput<typeof joinTokenSchema>;
 
 export const joinRequestSchema = v.object({
   version: v.literal(1),
-  secret: secretSchema,
+  /** Of the asking peer's id and all that follows here. */
+  proof: inviteProofSchema,
   /** Where the new peer can be dialled. */
   addresses: addressesSchema,
   system: systemSchema,

@@ -5,6 +5,7 @@
 import * as v from 'valibot';
 import { check, decode, encode } from './codec.ts';
 import { generationRecordSchema } from './generation.ts';
+import { inviteProofSchema } from './invite-proof.ts';
 import { entryBytesMax, membersMax } from './limits.ts';
 import { outcomeSchema } from './outcome.ts';
 import { policySchema } from './policy.ts';
@@ -71,14 +72,15 @@ export const entryBodySchemas = {
     }),
   }),
   'invite-opened': v.object({
-    secretHash: hashSchema,
+    /** SHA-256 of the public half of the invite's key. */
+    keyHash: hashSchema,
     name: nameSchema,
     site: siteSchema,
     roles: rolesSchema,
     expiresAtMs: timeMsSchema,
   }),
-  /** Frozen. */
-  'member-joined': v.object({ ...memberFactsSchema.entries, secretHash: hashSchema }),
+  /** `proof` names the invite. A member that joins again with its own changes nothing. Frozen. */
+  'member-joined': v.object({ ...memberFactsSchema.entries, proof: inviteProofSchema }),
   /** A member's own new addresses, system or keys. Frozen. */
   'member-updated': memberFactsSchema,
   /** The member is to vote as well, once it has caught up; then `replaces` votes no more. */

@@ -1,7 +1,9 @@
-// Owns the rules about people and tasks that follow from a ledger state alone and that more than one room asks: who has
-// which role, who may approve, how child tasks are called. Pure; used by the ledger's core and by control alike.
+// Owns the rules about people, peers and tasks that follow from a ledger state alone and that more than one room asks: who
+// may join, who has which role, who may approve, how child tasks are called. Pure; used by the ledger's core and by control.
 
-import type { LedgerState, Member, PlanRecord, Task } from './ledger-state.ts';
+import { ParleyError } from './errors.ts';
+import { type InviteProof, inviteKeyHash, isJoinProven, type JoinFacts } from './invite-proof.ts';
+import type { Invite, LedgerState, Member, PlanRecord, Task } from './ledger-state.ts';
 import { type OperatorRole, operatorRoleSchema } from './policy.ts';
 
 const rootPrefix = 'root@';
@@ -16,6 +18,42 @@ export function childTaskId(task: string, child: string): string {
 export function memberNamed(state: LedgerState, name: string): Member | undefined {
   for (const peer of Object.keys(state.members)) if (state.members[peer]?.name === name) return state.members[peer];
   return undefined;
+}
+
+/**
+ * What becomes of who asks to join: the invite that it uses, or the member that it is by that invite already. The proof, not
+ * whoever carries it, says that the peer has the token.
+ * @throws ParleyError `invite-unknown`, `join-unproven`, `already-member`, `invite-used`, `invite-expired`, `name-taken`.
+ */
+export function judgeJoin(
+  state: LedgerState,
+  { proof, ...facts }: JoinFacts & { readonly proof: InviteProof },
+): { readonly keyHash: string; readonly invite: Invite } | { readonly member: Member } {
+  const keyHash = inviteKeyHash(proof.key);
+  const invite = Object.hasOwn(state.invites, keyHash) ? state.invites[keyHash] : undefined;
+  if (invite === undefined) throw joinRefusal('invite-unknown', 'the fleet knows no such invite');
+  const { name, usedBy, expiresAtMs } = invite;
+  if (!isJoinProven(state.fleet, facts, proof)) {
+    throw joinRefusal('join-unproven', `the signature with the invite for '${name}' does not fit what it came with`);
+  }
+  const member = state.members[facts.peer];
+  if (member !== undefined && usedBy === facts.peer) return { member };
+  if (member !== undefined) {
+    throw joinRefusal('already-member', `peer '${facts.peer}' is a member already: '${member.name}'`);
+  }
+  if (usedBy !== null) throw joinRefusal('invite-used', `the invite for '${name}' was used already`);
+  if (expiresAtMs <= state.timeMs) {
+    const expired = new Date(Math.min(expiresAtMs, 8.64e15)).toISOString();
+    throw joinRefusal('invite-expired', `the invite for '${name}' expired at ${expired}`);
+  }
+  if (memberNamed(state, name) !== undefined) {
+    throw joinRefusal('name-taken', `another peer is named '${name}' already`);
+  }
+  return { keyHash, invite };
+}
+
+function joinRefusal(code: string, message: string): ParleyError {
+  return new ParleyError(code, message, { hint: 'Ask for a new invite and join with its token.' });
 }
 
 /** Members that are to vote, by name. */

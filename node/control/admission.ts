@@ -1,10 +1,10 @@
-// Owns what happens to a stranger that showed a token here: the secret is looked up, the controller commits the membership,
-// and the stranger is told which fleet it now belongs to.
+// Owns what happens to a stranger that proved here that it has a token: its proof is checked, the controller commits the
+// membership, and the stranger is told which fleet it now belongs to.
 
-import { sha256Hex } from '../../protocols/codec.ts';
 import type { ForwardedEntry } from '../../protocols/control.ts';
-import { ParleyError } from '../../protocols/errors.ts';
+import { type InviteProof, inviteKeyHash } from '../../protocols/invite-proof.ts';
 import type { JoinGrant } from '../../protocols/join.ts';
+import { judgeJoin } from '../../protocols/ledger-rules.ts';
 import type { LedgerState, Member } from '../../protocols/ledger-state.ts';
 import type { ControlLedger } from './control-types.ts';
 
@@ -16,15 +16,16 @@ const contactsMax = 64;
 /** Who asks to join; the connection has proven the peer id. */
 export interface Applicant {
   readonly peer: string;
-  readonly secret: Uint8Array;
+  readonly proof: InviteProof;
   readonly addresses: readonly string[];
   readonly system: string;
+  readonly builderKey: string;
   readonly voterKey: string;
 }
 
 /**
  * Makes the applicant a member. A repeated application by the same key is granted again.
- * @throws ParleyError `invite-unknown`, `invite-used`, `invite-expired`, `name-taken`, and those of reaching the controller.
+ * @throws ParleyError of judgeJoin, and those of reaching the controller.
  */
 export async function admitApplicant(
   applicant: Applicant,
@@ -34,40 +35,33 @@ export async function admitApplicant(
   },
 ): Promise<JoinGrant> {
   const { ledger, propose } = context;
-  const { peer, secret, addresses, system, voterKey } = applicant;
-  const secretHash = sha256Hex(secret);
+  const { peer, proof, addresses, system, builderKey, voterKey } = applicant;
+  const body = { peer, addresses: [...addresses], system, builderKey, voterKey, proof };
   const signal = AbortSignal.timeout(admitTimeoutMs);
-  await inviteArrived(ledger, secretHash);
-  checkInvite(ledger.state(), secretHash);
-  const body = { peer, addresses: [...addresses], system, voterKey, secretHash };
+  await inviteArrived(ledger, inviteKeyHash(proof.key));
+  judgeJoin(ledger.state(), body);
   await propose({ kind: 'member-joined', body }, signal);
   const state = await ledger.waitFor(({ members }) => members[peer] !== undefined, signal);
   const member = state.members[peer];
   if (member === undefined) throw new Error(`peer '${peer}' vanished from the ledger`);
-  return grantOf(member, state, ledger.genesis());
+  return grantOf(member, voterKey, state, ledger.genesis());
 }
 
 /** An invite that was opened a moment ago may not have come here yet. */
-async function inviteArrived(ledger: Pick<ControlLedger, 'waitFor'>, secretHash: string): Promise<void> {
+async function inviteArrived(ledger: Pick<ControlLedger, 'waitFor'>, keyHash: string): Promise<void> {
   const arriving = AbortSignal.timeout(inviteArrivalMs);
-  await ledger.waitFor(({ invites }) => Object.hasOwn(invites, secretHash), arriving).catch(() => undefined);
+  await ledger.waitFor(({ invites }) => Object.hasOwn(invites, keyHash), arriving).catch(() => undefined);
 }
 
-/** Guesses never reach the ledger: what is refused there would still fill it. @throws ParleyError `invite-unknown`. */
-export function checkInvite(state: LedgerState, secretHash: string): void {
-  if (Object.hasOwn(state.invites, secretHash)) return;
-  throw new ParleyError('invite-unknown', 'the fleet knows no such invite', {
-    hint: 'Ask for a new invite and join with its token.',
-  });
-}
-
-function grantOf(member: Member, state: LedgerState, genesis: Uint8Array): JoinGrant {
+/** A peer that joined with another voting key than it has now does not vote with this one before the ledger says so. */
+function grantOf(member: Member, voterKey: string, state: LedgerState, genesis: Uint8Array): JoinGrant {
   const isVoter = (each: Member) => each.roles.includes('voter');
   const contacts = Object.values(state.members)
     .filter((each) => each.peer !== member.peer && each.addresses.length > 0)
     .sort((a, b) => Number(isVoter(b)) - Number(isVoter(a)) || (a.name < b.name ? -1 : 1))
     .slice(0, contactsMax)
     .map(({ peer, addresses, raftId }) => ({ peer, addresses, raftId }));
-  const { name, site, roles, raftId } = member;
+  const { name, site, roles } = member;
+  const raftId = member.voterKey === voterKey ? member.raftId : 0;
   return { fleet: state.fleet, genesis, name, site, roles, raftId, contacts };
 }

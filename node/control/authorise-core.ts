@@ -119,8 +119,8 @@ export function authorise(actor: string, command: Command, state: LedgerState): 
 }
 
 /**
- * Lets an entry pass that a peer has prepared: drafts are a deployer's, members speak of themselves, and whoever shows a
- * token may be carried by any member.
+ * Lets an entry pass that a peer has prepared: drafts are a deployer's, members speak of themselves, and whoever proves
+ * that it has a token (judgeJoin) may be carried by any member.
  * @throws ParleyError `not-allowed`.
  */
 export function authoriseEntry(actor: string, entry: ForwardedEntry, sender: string, state: LedgerState): void {

@@ -167,12 +167,12 @@ export interface ControlComponents {
   readonly keepTwice: (manifest: string, builder: string, options: Waiting) => Promise<void>;
   readonly diffClosures: DiffClosures;
   readonly journal: ControlJournal;
-  /** Makes the text of an invite and the hash of its secret. */
+  /** Makes the text of an invite and the hash by which the ledger knows it. */
   readonly createToken: (facts: {
     readonly fleet: string;
     readonly addresses: string[];
     readonly expiresAtMs: number;
-  }) => { readonly text: string; readonly secretHash: string };
+  }) => { readonly text: string; readonly keyHash: string };
   /** What this peer says about itself in its beats. */
   readonly facts: () => BeatFacts;
   readonly clock: Clock;

@@ -5,9 +5,10 @@ import type { CommandEvent, CommandRequest, ControlAsk, ForwardedEntry } from '.
 import { type ErrorRecord, ParleyError } from '../../protocols/errors.ts';
 import type { JoinGrant } from '../../protocols/join.ts';
 import type { EntryDraft, MemberFacts } from '../../protocols/ledger-entries.ts';
+import { judgeJoin } from '../../protocols/ledger-rules.ts';
 import { textCharactersMax } from '../../protocols/limits.ts';
 import type { Startable } from '../interfaces.ts';
-import { type Applicant, admitApplicant, checkInvite } from './admission.ts';
+import { type Applicant, admitApplicant } from './admission.ts';
 import { createAnnouncer } from './announce.ts';
 import { authorise, authoriseEntry, checkSpeaker, isReadCommand, localActor } from './authorise-core.ts';
 import { type BeatFacts, createBeats } from './beats.ts';
@@ -104,9 +105,10 @@ export const createControl =
       const state = ledger.state();
       checkSpeaker(sender, actor, state);
       authoriseEntry(actor, entry, sender, state);
-      if (entry.kind === 'member-joined') checkInvite(state, entry.body.secretHash);
+      // What is refused in the ledger, or changes nothing there, would still fill it.
+      const isKnown = entry.kind === 'member-joined' && 'member' in judgeJoin(state, entry.body);
       const draft: EntryDraft = { ...entry, actor, commandId: id };
-      await inTurn(() => ledger.propose(draft, { signal }));
+      if (!isKnown) await inTurn(() => ledger.propose(draft, { signal }));
       return { kind: 'end', outcome: 'succeeded', task: null, waitsFor: null, text: '', revision: null };
     }
 

@@ -1,7 +1,7 @@
 // Owns who belongs to the fleet: its foundation, invites, members and their numbers in consensus.
 
 import type { EntryBody, MemberFacts } from '../../protocols/ledger-entries.ts';
-import { memberNamed } from '../../protocols/ledger-rules.ts';
+import { judgeJoin, memberNamed } from '../../protocols/ledger-rules.ts';
 import { allottedKeptMax, type Invite, type LedgerState, type Member } from '../../protocols/ledger-state.ts';
 import { invitesMax, membersMax, votersMax } from '../../protocols/limits.ts';
 import type { Role } from '../../protocols/primitives.ts';
@@ -64,8 +64,8 @@ export const fleetFounded: Handler<'fleet-founded'> = () => {
 };
 
 export const inviteOpened: Handler<'invite-opened'> = (state, body) => {
-  if (state.invites[body.secretHash] !== undefined) {
-    throw refusal('invite-exists', 'an invite with this secret exists already', 'Make a new one with a fresh secret.');
+  if (state.invites[body.keyHash] !== undefined) {
+    throw refusal('invite-exists', 'an invite with this key exists already', 'Make a new one with a fresh key.');
   }
   if (memberNamed(state, body.name) !== undefined) {
     throw refusal('name-taken', `a member named '${body.name}' exists already`, 'Invite the peer under another name.');
@@ -78,7 +78,7 @@ export const inviteOpened: Handler<'invite-opened'> = (state, body) => {
     throw refusal('too-many-invites', `${open.length} invites are open: the limit is ${invitesMax}`, undefined, true);
   }
   const invite: Invite = { name: body.name, site: body.site, roles, expiresAtMs: body.expiresAtMs, usedBy: null };
-  return { state: putRecord(withoutOldInvites(state), 'invites', body.secretHash, invite) };
+  return { state: putRecord(withoutOldInvites(state), 'invites', body.keyHash, invite) };
 };
 
 export function isOpenInvite(state: LedgerState, invite: Invite): boolean {
@@ -100,34 +100,17 @@ function withoutOldInvites(state: LedgerState): LedgerState {
 }
 
 export const memberJoined: Handler<'member-joined'> = (state, body) => {
-  const { secretHash, ...facts } = body;
-  const invite = state.invites[secretHash];
-  const member = state.members[facts.peer];
-  if (member !== undefined) {
-    if (invite !== undefined && invite.usedBy !== facts.peer) {
-      throw refusal('already-member', `peer '${facts.peer}' is a member already: '${member.name}'`);
-    }
-    return { state: putFacts(state, member, facts) };
-  }
-  if (invite === undefined) throw refusal('invite-unknown', 'the fleet knows no such invite', freshInvite);
-  if (invite.usedBy !== null)
-    throw refusal('invite-used', `the invite for '${invite.name}' was used already`, freshInvite);
-  if (invite.expiresAtMs <= state.timeMs) {
-    const expired = new Date(Math.min(invite.expiresAtMs, 8.64e15)).toISOString();
-    throw refusal('invite-expired', `the invite for '${invite.name}' expired at ${expired}`, freshInvite);
-  }
-  if (memberNamed(state, invite.name) !== undefined) {
-    throw refusal('name-taken', `another peer is named '${invite.name}' already`, freshInvite);
-  }
-  checkRoom(state, invite.roles);
+  const { proof: _proof, ...facts } = body;
+  const joining = judgeJoin(state, body);
+  if ('member' in joining) return { state };
+  const { keyHash, invite } = joining;
   const { name, site, roles } = invite;
+  checkRoom(state, roles);
   const back = { ...state, removedPeers: state.removedPeers.filter(({ peer }) => peer !== facts.peer) };
   const joined = putFacts(back, { name, site, roles, raftId: 0, joinedAtMs: state.timeMs }, facts);
-  const next = putRecord(joined, 'invites', secretHash, { ...invite, usedBy: facts.peer });
-  return { state: addNotice(next, 'info', null, `${invite.name} joined at site ${invite.site}`) };
+  const next = putRecord(joined, 'invites', keyHash, { ...invite, usedBy: facts.peer });
+  return { state: addNotice(next, 'info', null, `${name} joined at site ${site}`) };
 };
-
-const freshInvite = 'Ask for a new invite and join with its token.';
 
 export const memberUpdated: Handler<'member-updated'> = (state, body) => {
   const member = memberOf(state, body.peer);

@@ -3,6 +3,7 @@
 
 import { decode, encode, sha256Hex } from '../../protocols/codec.ts';
 import { fromErrorRecord, ParleyError, toErrorRecord } from '../../protocols/errors.ts';
+import type { InviteProof } from '../../protocols/invite-proof.ts';
 import {
   type JoinGrant,
   type JoinReply,
@@ -17,7 +18,7 @@ import type { Logger, Mesh, MessageStream } from '../interfaces.ts';
 import { cutConnection } from './cut-connection.ts';
 import type { Identity } from './identity.ts';
 import { createMessageStream } from './streams.ts';
-import { peerOfAddress } from './token.ts';
+import { inviteKeyOf, peerOfAddress } from './token.ts';
 
 /** A stranger sends its request at once or loses its place. */
 const requestTimeoutMs = 10_000;
@@ -27,7 +28,8 @@ const attemptTimeoutMs = 30_000;
 /** Who asks to join, and with which proof. The peer id is proven by the connection. */
 export interface JoinApplication {
   readonly peer: string;
-  readonly secret: Uint8Array;
+  /** The token's signature of the rest. */
+  readonly proof: InviteProof;
   readonly addresses: readonly string[];
   readonly system: string;
   /** Nix public key that it signs with where it becomes a builder. */
@@ -40,8 +42,8 @@ export interface AdmissionComponents {
   readonly mesh: Pick<Mesh, 'handle'>;
   readonly logger: Logger;
   /**
-   * Decides: looks the secret's hash up, commits the entry, answers with the grant. A repeated application by the same
-   * key is granted again. What it throws is sent to the applicant as an error record.
+   * Decides: checks the proof, commits the entry, answers with the grant. A repeated application by the same key is
+   * granted again. What it throws is sent to the applicant as an error record.
    */
   readonly admit: (application: JoinApplication) => Promise<JoinGrant>;
 }
@@ -102,8 +104,9 @@ export async function joinFleet({
   const allowed = new Set(token.addresses.map(peerOfAddress));
   const gate = { admitsOutbound: (peer: string) => allowed.has(peer), admitsInbound: () => false };
   const host = await createHost({ privateKey: identity.privateKey, listen: [], announce: [], gate });
-  const { secret } = token;
-  const request = encode({ version: 1, secret, addresses: [...addresses], system, builderKey, voterKey });
+  const facts = { addresses: [...addresses], system, builderKey, voterKey };
+  const proof = inviteKeyOf(token.secret).prove(token.fleet, { peer: identity.peer, ...facts });
+  const request = encode({ version: 1, proof, ...facts });
   const failures: JoinFailure[] = [];
   try {
     await startHost(host, []);

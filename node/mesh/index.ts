@@ -11,4 +11,4 @@ export {
   verifySignature,
 } from './identity.ts';
 export { createMesh, type MeshComponents, type MeshInit, type MeshMembers } from './mesh.ts';
-export { createToken, parseToken } from './token.ts';
+export { createToken, type InviteKey, inviteKeyOf, parseToken } from './token.ts';

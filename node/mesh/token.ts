@@ -4,18 +4,43 @@
 import { randomBytes } from 'node:crypto';
 import { check, decode, encode, sha256Hex } from '../../protocols/codec.ts';
 import { ParleyError } from '../../protocols/errors.ts';
-import { type JoinToken, joinTokenSchema, secretBytes, tokenCharactersMax, tokenPrefix } from '../../protocols/join.ts';
+import {
+  type InviteProof,
+  inviteKeyBytes,
+  inviteKeyHash,
+  type JoinFacts,
+  joinStatement,
+} from '../../protocols/invite-proof.ts';
+import { type JoinToken, joinTokenSchema, tokenCharactersMax, tokenPrefix } from '../../protocols/join.ts';
 import { peerIdSchema } from '../../protocols/primitives.ts';
+import { identityFromSeed, publicKeyOfPeerId } from './identity.ts';
 
 const checksumBytes = 4;
 const hint = "Copy the whole line that 'parley invite' printed, from 'parley1:' to its end.";
 
-/** A fresh token with its secret's hash, which goes into the ledger; the secret is in the text only. */
-export function createToken(facts: Omit<JoinToken, 'secret'>): { readonly text: string; readonly secretHash: string } {
-  const secret = new Uint8Array(randomBytes(secretBytes));
+/** The key whose seed is a token's secret. */
+export interface InviteKey {
+  /** By what the ledger knows the invite. */
+  readonly keyHash: string;
+  /** Proves to the fleet that who says this about itself holds the token. */
+  prove(fleet: string, facts: JoinFacts): InviteProof;
+}
+
+export function inviteKeyOf(secret: Uint8Array): InviteKey {
+  const { peer, sign } = identityFromSeed(secret);
+  const key = publicKeyOfPeerId(peer);
+  return {
+    keyHash: inviteKeyHash(key),
+    prove: (fleet, facts) => ({ key, signature: sign(joinStatement(fleet, facts)) }),
+  };
+}
+
+/** A fresh token with its key's hash, which goes into the ledger; the secret is in the text only. */
+export function createToken(facts: Omit<JoinToken, 'secret'>): { readonly text: string; readonly keyHash: string } {
+  const secret = new Uint8Array(randomBytes(inviteKeyBytes));
   const body = encode(check(joinTokenSchema, { ...facts, secret }, 'token'));
   const text = tokenPrefix + Buffer.concat([checksum(body), body]).toString('base64url');
-  return { text, secretHash: sha256Hex(secret) };
+  return { text, keyHash: inviteKeyOf(secret).keyHash };
 }
 
 /**

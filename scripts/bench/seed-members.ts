@@ -7,7 +7,7 @@ import { bootstrapLog, createConsensus } from '../../node/consensus/index.ts';
 import { identityFileOf, loadMembership, voterKeyFileOf } from '../../node/enrolment.ts';
 import { createLogger, systemClock } from '../../node/host/index.ts';
 import { createLedger, readGenesis } from '../../node/ledger/index.ts';
-import { createMesh, loadIdentity, verifySignature } from '../../node/mesh/index.ts';
+import { createMesh, inviteKeyOf, loadIdentity, verifySignature } from '../../node/mesh/index.ts';
 import { createBlobStore, createWitnessFile, openStore } from '../../node/store/index.ts';
 import type { EntryDraft } from '../../protocols/ledger-entries.ts';
 
@@ -64,12 +64,19 @@ export async function seedMembers(stateFolder: string, peers: readonly string[],
     await propose(
       peers.slice(first, first + together).flatMap((peer, at): EntryDraft[] => {
         const name = `member-${first + at}`;
-        const secretHash = createHash('sha256').update(name).digest('hex');
-        const invite = { secretHash, name, site: 'shop', roles: ['member' as const], expiresAtMs: 4e12 };
-        const facts = { peer, addresses: [], system: 'x86_64-linux', secretHash };
+        const inviteKey = inviteKeyOf(createHash('sha256').update(name).digest());
+        const invite = {
+          keyHash: inviteKey.keyHash,
+          name,
+          site: 'shop',
+          roles: ['member' as const],
+          expiresAtMs: 4e12,
+        };
+        const facts = { peer, addresses: [], system: 'x86_64-linux' };
+        const proof = inviteKey.prove(ledger.state().fleet, facts);
         return [
           { kind: 'invite-opened', actor, body: invite },
-          { kind: 'member-joined', actor, body: facts },
+          { kind: 'member-joined', actor, body: { ...facts, proof } },
         ];
       }),
     );

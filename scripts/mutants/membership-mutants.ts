@@ -8,8 +8,45 @@ const votes = 'test/node/vote.test.ts';
 const voting = 'test/node/voting.test.ts';
 const recovery = 'test/node/recovery.test.ts';
 const generations = 'test/ledger/generations.test.ts';
+const members = 'test/ledger/members-core.test.ts';
+const joins = 'test/control/joining.test.ts';
 
 export const membershipMutants: readonly Mutant[] = [
+  {
+    name: 'lets peers join that have no token',
+    file: 'protocols/ledger-rules.ts',
+    text: 'if (!isJoinProven(state.fleet, facts, proof)) {',
+    replacement: 'if (proof.key.byteLength === 0) {',
+    tests: [members, joins],
+  },
+  {
+    name: 'lets whoever carries a join on put other keys into it',
+    file: 'protocols/invite-proof.ts',
+    text: 'peer, addresses, system, ...keys });',
+    replacement: 'peer, addresses, system, keys: Object.keys(keys) });',
+    tests: [members, joins],
+  },
+  {
+    name: 'gives a member other keys when it joins again',
+    file: 'node/ledger/members-core.ts',
+    text: "if ('member' in joining) return { state };",
+    replacement: "if ('member' in joining) return { state: putFacts(state, joining.member, facts) };",
+    tests: [members],
+  },
+  {
+    name: 'takes joins to the ledger that it will refuse',
+    file: 'node/control/control.ts',
+    text: "entry.kind === 'member-joined' && 'member' in judgeJoin(state, entry.body)",
+    replacement: "entry.kind === 'member-joined' && state.members[entry.body.peer] !== undefined",
+    tests: [joins],
+  },
+  {
+    name: 'grants the vote of another key',
+    file: 'node/control/admission.ts',
+    text: 'member.voterKey === voterKey ? member.raftId : 0',
+    replacement: 'member.raftId',
+    tests: [joins],
+  },
   {
     name: 'waits for ever under a raft id that was dropped before it voted',
     file: 'node/wiring/vote-watch.ts',

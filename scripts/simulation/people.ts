@@ -1,8 +1,10 @@
 // Owns what people do in a simulated fleet: write and read, commit, deploy, approve, abort, join machines; and what nobody
 // should: orders without an approval. Each goes on until the fleet is left in peace.
 
+import { createHash } from 'node:crypto';
 import { makeRollbackPlan } from '../../node/control/rollout-plan.ts';
 import { draftHash } from '../../node/ledger/project-core.ts';
+import { inviteKeyOf } from '../../node/mesh/token.ts';
 import { encode, hashOf, sha256Hex } from '../../protocols/codec.ts';
 import type { EntryBody } from '../../protocols/ledger-entries.ts';
 import { isOpen } from '../../protocols/ledger-rules.ts';
@@ -215,12 +217,14 @@ function joinHabit(fleet: Fleet): Habit {
 
 /** Opens an invite, has the peer use it, and starts the new peer. @returns whether it became a member. */
 export async function join(fleet: Fleet, client: Client, name: string, roles: Role[]): Promise<boolean> {
-  const { peer, ...facts } = factsOf(name, roles);
-  const secretHash = sha256Hex(`secret of ${name}`);
+  const facts = factsOf(name, roles);
+  const { peer } = facts;
+  const inviteKey = inviteKeyOf(createHash('sha256').update(`secret of ${name}`).digest());
   const expiresAtMs = (client.glance()?.timeMs ?? 0) + inviteMs;
-  const invite = { secretHash, name, site: 'home', roles, expiresAtMs };
+  const invite = { keyHash: inviteKey.keyHash, name, site: 'home', roles, expiresAtMs };
   await client.command({ kind: 'invite-opened', actor: 'root@gate', body: invite }, `invite-of-${name}`);
-  const body = { peer, ...facts, secretHash };
+  const proof = inviteKey.prove(client.glance()?.fleet ?? '', facts);
+  const body = { ...facts, proof };
   const answer = await client.command({ kind: 'member-joined', actor: 'controller', body }, `joining-of-${name}`);
   if (answer === undefined || 'error' in answer) return false;
   const member = await seen(client, peer, () => true);

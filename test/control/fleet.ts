@@ -15,6 +15,7 @@ import { type EntryDraft, encodeEntry, type LedgerEntry } from '../../protocols/
 import type { LedgerState, Order } from '../../protocols/ledger-state.ts';
 import type { Role } from '../../protocols/primitives.ts';
 import { programRunText } from '../../protocols/program-run.ts';
+import { inviteHash, joining } from '../helpers/invites.ts';
 import { configurationData } from '../helpers/ledger-script.ts';
 import { FakeBuilders } from './builders.ts';
 import { FakeDevices } from './devices.ts';
@@ -69,16 +70,14 @@ export class FakeFleet {
   }
 
   join(peer: PeerSpec): void {
-    const secretHash = sha256Hex(peer.name);
-    const invite = {
-      secretHash,
-      name: peer.name,
-      site: 'home',
-      roles: peer.roles,
-      expiresAtMs: Number.MAX_SAFE_INTEGER,
-    };
+    const { name, roles } = peer;
+    const invite = { keyHash: inviteHash(name), name, site: 'home', roles, expiresAtMs: Number.MAX_SAFE_INTEGER };
     this.apply({ kind: 'invite-opened', actor: 'root@test', body: invite });
-    this.apply({ kind: 'member-joined', actor: 'root@test', body: { ...factsOf(peer), secretHash } });
+    this.apply({
+      kind: 'member-joined',
+      actor: 'root@test',
+      body: joining(this.#state.fleet, peer.name, factsOf(peer)),
+    });
   }
 
   state(): LedgerState {
@@ -291,7 +290,7 @@ export class FakeFleet {
       },
       createToken: ({ expiresAtMs }) => ({
         text: `parley1:${expiresAtMs}`,
-        secretHash: sha256Hex(`secret ${random()}`),
+        keyHash: inviteHash(`secret ${random()}`),
       }),
       facts: () => ({
         incarnation: 1,

@@ -15,7 +15,8 @@ import { ParleyError } from '../../protocols/errors.ts';
 import type { EntryBody, EntryKind } from '../../protocols/ledger-entries.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import type { Role } from '../../protocols/primitives.ts';
-import { configurationData, createLedgerScript, hash, peerIdOf, voterKeyOf } from './ledger-script.ts';
+import { inviteHash, joining } from './invites.ts';
+import { configurationData, createLedgerScript, peerIdOf, voterKeyOf } from './ledger-script.ts';
 import { createMemoryConsensus, type MemoryConsensus } from './memory-consensus.ts';
 import { createMemoryNetwork, type MemoryNetwork } from './memory-mesh.ts';
 
@@ -127,12 +128,14 @@ export async function createLedgerFleet(t: TestContext): Promise<LedgerFleet> {
       return (await proposer.ledger.propose(draft, { signal: patient() })).index;
     },
     async enrol(name, roles = ['member']) {
-      const secretHash = hash(`secret of ${name}`);
+      const secret = `secret of ${name}`;
       const expiresAtMs = Date.now() + 1e9;
-      await fleet.propose('invite-opened', { secretHash, name, site: 'home', roles: [...roles], expiresAtMs });
+      await fleet.propose('invite-opened', {
+        ...{ keyHash: inviteHash(secret), name, site: 'home', roles: [...roles], expiresAtMs },
+      });
       const addresses = ['/ip4/127.0.0.1/tcp/1'];
       const facts = { peer: peerIdOf(name), addresses, system: 'x86_64-linux', voterKey: voterKeyOf(name) };
-      await fleet.propose('member-joined', { ...facts, secretHash });
+      await fleet.propose('member-joined', joining(genesis.state.fleet, secret, facts));
       if (!roles.includes('voter')) return;
       const state = peers[0]?.ledger.state() ?? genesis.state;
       const voters = Object.values(state.members).flatMap(({ raftId }) => (raftId > 0 ? [raftId] : []));

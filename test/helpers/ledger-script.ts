@@ -11,6 +11,7 @@ import { type Configuration, encodeConfigurationChange, entryChainHash } from '.
 import { type EntryBody, type EntryKind, encodeEntry, type LedgerEntry } from '../../protocols/ledger-entries.ts';
 import type { CommandResult, LedgerState } from '../../protocols/ledger-state.ts';
 import type { Role } from '../../protocols/primitives.ts';
+import { inviteHash, joining } from './invites.ts';
 import { voterIdentityOf } from './voter-keys.ts';
 
 const base58 = '123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz';
@@ -122,16 +123,16 @@ export function createLedgerScript(
       place('configuration', configurationData(state, whole));
     },
     join(name, roles = ['member'], site = 'home') {
-      const secretHash = hash(`secret of ${name}`);
+      const secret = `secret of ${name}`;
       const expiresAtMs = timeMs + 60_000;
-      script.accept('invite-opened', { secretHash, name, site, roles: [...roles], expiresAtMs });
+      script.accept('invite-opened', { keyHash: inviteHash(secret), name, site, roles: [...roles], expiresAtMs });
       const facts = {
         peer: peerIdOf(name),
         addresses: [`/dns4/${name}/tcp/4400`],
         system: 'x86_64-linux',
         voterKey: voterKeyOf(name),
       };
-      script.accept('member-joined', { ...facts, secretHash });
+      script.accept('member-joined', joining(state.fleet, secret, facts));
     },
   };
   return script;

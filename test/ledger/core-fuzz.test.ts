@@ -12,6 +12,7 @@ import { entryBodySchemas } from '../../protocols/ledger-entries.ts';
 import { isOpen } from '../../protocols/ledger-rules.ts';
 import { type LedgerState, ledgerStateSchema } from '../../protocols/ledger-state.ts';
 import { outcomeSchema, statusOf } from '../../protocols/outcome.ts';
+import { inviteHash, joining } from '../helpers/invites.ts';
 import {
   createLedgerScript,
   hash,
@@ -74,18 +75,16 @@ function createBodies(script: LedgerScript, random: () => number): Bodies {
 
   return {
     'invite-opened': () => ({
-      secretHash: hash(`invite ${number(20)}`),
+      keyHash: inviteHash(`invite ${number(20)}`),
       name: pick(['w1', 'w2', 'w3', 'n2', 'n3'], 'w1'),
       site: 'home',
       roles: [pick(['member', 'voter', 'builder', 'monitor'] as const, 'member')],
       expiresAtMs: script.state().timeMs + number(30_000) - 1_000,
     }),
-    'member-joined': () => ({
-      peer: peerIdOf(`p${number(8)}`),
-      addresses: [],
-      system: 'x86_64-linux',
-      secretHash: hash(`invite ${number(20)}`),
-    }),
+    'member-joined': () => {
+      const facts = { peer: peerIdOf(`p${number(8)}`), addresses: [], system: 'x86_64-linux' };
+      return joining(script.state().fleet, `invite ${number(20)}`, facts);
+    },
     'member-updated': () => ({
       ...{ peer: peerIdOf(`p${number(8)}`), addresses: [], system: 'aarch64-linux' },
       ...(chance(0.5) ? { voterKey: peerIdOf(`key ${number(4)}`) } : {}),

@@ -7,12 +7,13 @@ import type { Ledger } from '../../node/ledger/index.ts';
 import { encode } from '../../protocols/codec.ts';
 import { entryChainHash } from '../../protocols/consensus-record.ts';
 import { decodeEntry, encodeEntry } from '../../protocols/ledger-entries.ts';
+import { inviteHash, joining } from '../helpers/invites.ts';
 import { createLedgerFleet, diskFull, type LedgerPeer, patient } from '../helpers/ledger-peers.ts';
 import { createLedgerScript, hash, peerIdOf } from '../helpers/ledger-script.ts';
 import { createManualClock } from '../helpers/manual-clock.ts';
 
 const invite = (name: string) => ({
-  secretHash: hash(name),
+  keyHash: inviteHash(name),
   name,
   site: 'home',
   roles: ['member' as const],
@@ -27,7 +28,7 @@ test('propose() resolves with what the entry came to and rejects with the refusa
   const { index, result, state } = await ledger.propose(opened, options);
   assert.equal(index, 2);
   assert.equal(result.index, 2);
-  assert.equal(state.invites[hash('web1')]?.name, 'web1');
+  assert.equal(state.invites[inviteHash('web1')]?.name, 'web1');
   await assert.rejects(ledger.propose({ ...opened, commandId: 'command-2' }, options), { code: 'invite-exists' });
   assert.equal((await ledger.propose(opened, options)).result.index, 2);
 });
@@ -284,12 +285,8 @@ test('meshMembers() and raftMembers() follow the members, and contacts stand in 
   assert.equal(n1.ledger.meshMembers().joinsOpen(), false);
   await fleet.propose('invite-opened', invite('web1'));
   assert.equal(n1.ledger.meshMembers().joinsOpen(), true);
-  await fleet.propose('member-joined', {
-    peer: peerIdOf('web1'),
-    addresses: [],
-    system: 'a-b',
-    secretHash: hash('web1'),
-  });
+  const facts = { peer: peerIdOf('web1'), addresses: [], system: 'a-b' };
+  await fleet.propose('member-joined', joining(n1.ledger.state().fleet, 'web1', facts));
   assert.equal(n1.ledger.meshMembers().joinsOpen(), false);
   assert.equal(changes, 2);
   assert.equal(n1.ledger.meshMembers().isMember(peerIdOf('web1')), true);

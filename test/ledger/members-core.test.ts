@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import { readGenesis } from '../../node/ledger/genesis-core.ts';
 import { encode, sha256Hex } from '../../protocols/codec.ts';
 import { commandIdKeptMs } from '../../protocols/limits.ts';
+import { inviteHash, joining } from '../helpers/invites.ts';
 import { createLedgerScript, hash, peerIdOf } from '../helpers/ledger-script.ts';
 
 const facts = (name: string) => ({ peer: peerIdOf(name), addresses: [], system: 'x86_64-linux' });
@@ -12,7 +13,7 @@ const facts = (name: string) => ({ peer: peerIdOf(name), addresses: [], system: 
 function invited(expiresInMs = 60_000) {
   const script = createLedgerScript();
   const expiresAtMs = script.state().timeMs + expiresInMs;
-  const invite = { secretHash: hash('secret'), name: 'web1', site: 'shop', roles: ['member' as const], expiresAtMs };
+  const invite = { keyHash: inviteHash('secret'), name: 'web1', site: 'shop', roles: ['member' as const], expiresAtMs };
   script.accept('invite-opened', invite);
   return { script, invite };
 }
@@ -35,7 +36,7 @@ test('readGenesis() refuses bytes that found no fleet', () => {
 
 test('applyEntry() lets a peer join with an open invite and gives it what the invite fixes', () => {
   const { script } = invited();
-  script.accept('member-joined', { ...facts('web1'), secretHash: hash('secret') });
+  script.accept('member-joined', joining(script.state().fleet, 'secret', facts('web1')));
   const member = script.state().members[peerIdOf('web1')];
   assert.equal(member?.name, 'web1');
   assert.equal(member?.site, 'shop');
@@ -43,40 +44,72 @@ test('applyEntry() lets a peer join with an open invite and gives it what the in
   assert.equal(member?.raftId, 0);
 });
 
-test('applyEntry() lets the same peer join again and refuses the used invite to another', () => {
+test('applyEntry() changes nothing when the same peer joins again and refuses the used invite to another', () => {
   const { script } = invited();
-  const secretHash = hash('secret');
-  script.accept('member-joined', { ...facts('web1'), secretHash });
-  script.accept('member-joined', { ...facts('web1'), addresses: ['/ip4/10.0.0.1/tcp/1'], secretHash });
-  assert.deepEqual(script.state().members[peerIdOf('web1')]?.addresses, ['/ip4/10.0.0.1/tcp/1']);
-  script.refuse('invite-used', 'member-joined', { ...facts('evil'), secretHash });
+  const { fleet } = script.state();
+  script.accept('member-joined', joining(fleet, 'secret', facts('web1')));
+  const { members } = script.state();
+  script.accept('member-joined', joining(fleet, 'secret', { ...facts('web1'), addresses: ['/ip4/10.0.0.1/tcp/1'] }));
+  assert.equal(script.state().members, members);
+  script.refuse('invite-used', 'member-joined', joining(fleet, 'secret', facts('evil')));
+});
+
+test('applyEntry() refuses a join that the invite has not signed, word for word and for this fleet', () => {
+  const { script } = invited();
+  const { fleet } = script.state();
+  const proven = { ...facts('web1'), voterKey: peerIdOf('its key'), builderKey: `web1-1:${'A'.repeat(43)}=` };
+  const body = joining(fleet, 'secret', proven);
+  const guess = { ...joining(fleet, 'guess', proven).proof, key: body.proof.key };
+  for (const forged of [
+    { ...body, peer: peerIdOf('evil') },
+    { ...body, addresses: ['/ip4/10.6.6.6/tcp/1'] },
+    { ...body, system: 'aarch64-linux' },
+    { ...body, voterKey: peerIdOf('evil') },
+    { ...body, builderKey: `evil-1:${'A'.repeat(43)}=` },
+    { ...facts('web1'), proof: body.proof },
+    { ...body, proof: guess },
+    joining(hash('another fleet'), 'secret', proven),
+  ]) {
+    script.refuse('join-unproven', 'member-joined', forged);
+  }
+  script.accept('member-joined', body);
+});
+
+test('applyEntry() leaves the voting key of a member as it is whoever joins with its used invite', () => {
+  const script = createLedgerScript();
+  script.join('n2', ['voter']);
+  const { fleet, members, nextRaftId } = script.state();
+  const other = { ...facts('n2'), voterKey: peerIdOf('another key') };
+  script.accept('member-joined', joining(fleet, 'secret of n2', other));
+  assert.deepEqual([script.state().members, script.state().nextRaftId], [members, nextRaftId]);
+  script.refuse('join-unproven', 'member-joined', {
+    ...other,
+    proof: joining(fleet, 'secret of n2', facts('n2')).proof,
+  });
 });
 
 test('applyEntry() refuses unknown and expired invites', () => {
   const { script } = invited(5_000);
-  script.refuse('invite-unknown', 'member-joined', { ...facts('web1'), secretHash: hash('guess') });
-  script.refuse(
-    'invite-expired',
-    'member-joined',
-    { ...facts('web1'), secretHash: hash('secret') },
-    { afterMs: 10_000 },
-  );
+  script.refuse('invite-unknown', 'member-joined', joining(script.state().fleet, 'guess', facts('web1')));
+  script.refuse('invite-expired', 'member-joined', joining(script.state().fleet, 'secret', facts('web1')), {
+    afterMs: 10_000,
+  });
 });
 
 test('applyEntry() refuses an invite for a name that is taken, and the second of two invites for one name', () => {
   const { script, invite } = invited();
-  script.accept('invite-opened', { ...invite, secretHash: hash('second') });
-  script.accept('member-joined', { ...facts('web1'), secretHash: hash('secret') });
-  script.refuse('name-taken', 'member-joined', { ...facts('web1b'), secretHash: hash('second') });
-  script.refuse('name-taken', 'invite-opened', { ...invite, secretHash: hash('third') });
+  script.accept('invite-opened', { ...invite, keyHash: inviteHash('second') });
+  script.accept('member-joined', joining(script.state().fleet, 'secret', facts('web1')));
+  script.refuse('name-taken', 'member-joined', joining(script.state().fleet, 'second', facts('web1b')));
+  script.refuse('name-taken', 'invite-opened', { ...invite, keyHash: inviteHash('third') });
   script.refuse('invite-exists', 'invite-opened', { ...invite, name: 'web2' });
 });
 
 test('applyEntry() refuses a member that wants to be another one as well', () => {
   const { script, invite } = invited();
-  script.accept('member-joined', { ...facts('web1'), secretHash: hash('secret') });
-  script.accept('invite-opened', { ...invite, name: 'web2', secretHash: hash('other') });
-  script.refuse('already-member', 'member-joined', { ...facts('web1'), secretHash: hash('other') });
+  script.accept('member-joined', joining(script.state().fleet, 'secret', facts('web1')));
+  script.accept('invite-opened', { ...invite, name: 'web2', keyHash: inviteHash('other') });
+  script.refuse('already-member', 'member-joined', joining(script.state().fleet, 'other', facts('web1')));
 });
 
 test('applyEntry() allots each voter a number of its own and takes configurations from consensus', () => {
@@ -101,13 +134,13 @@ test('applyEntry() holds the limits of voters and open invites', () => {
   const script = createLedgerScript();
   for (let number = 2; number <= 7; number += 1) script.join(`n${number}`, ['voter']);
   const expiresAtMs = script.state().timeMs + 1e9;
-  const invite = { secretHash: hash('x'), name: 'n8', site: 'home', expiresAtMs };
+  const invite = { keyHash: inviteHash('x'), name: 'n8', site: 'home', expiresAtMs };
   script.refuse('too-many-voters', 'invite-opened', { ...invite, roles: ['voter'] });
   for (let number = 0; number < 256; number += 1) {
     script.accept('invite-opened', {
       ...invite,
       roles: ['member'],
-      secretHash: hash(`invite ${number}`),
+      keyHash: inviteHash(`invite ${number}`),
       name: `w${number}`,
     });
   }
@@ -127,9 +160,9 @@ test('applyEntry() keeps a builder key only with the role builder', () => {
 
 test('applyEntry() applies a command id once and forgets it after seven days of ledger time', () => {
   const script = createLedgerScript();
-  const body = { secretHash: hash('s'), name: 'web1', site: 'home', roles: ['member' as const], expiresAtMs: 2e12 };
+  const body = { keyHash: inviteHash('s'), name: 'web1', site: 'home', roles: ['member' as const], expiresAtMs: 2e12 };
   const first = script.apply('invite-opened', body, { commandId: 'command-1' });
-  const again = script.apply('invite-opened', { ...body, secretHash: hash('t') }, { commandId: 'command-1' });
+  const again = script.apply('invite-opened', { ...body, keyHash: inviteHash('t') }, { commandId: 'command-1' });
   assert.deepEqual(again, first);
   assert.equal(Object.keys(script.state().invites).length, 1);
   const refused = script.apply('invite-opened', body, { commandId: 'command-2' });

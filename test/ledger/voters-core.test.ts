@@ -3,12 +3,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
+import { inviteHash, joining } from '../helpers/invites.ts';
 import {
   adoptPolicy,
   commit,
   createLedgerScript,
   deployToPlan,
-  hash,
   type LedgerScript,
   order,
   peerIdOf,
@@ -125,18 +125,13 @@ test('memberRemoved() lets the name be invited again and never the raft id be us
 test('memberRemoved() drops the invites that lead to the removed name', () => {
   const script = three();
   const expiresAtMs = script.state().timeMs + 60_000;
-  const second = { secretHash: hash('second'), name: 'web3', site: 'home', roles: ['member' as const], expiresAtMs };
+  const second = { keyHash: inviteHash('second'), name: 'web3', site: 'home', roles: ['member' as const], expiresAtMs };
   script.accept('invite-opened', second);
   script.join('web3');
   script.accept('member-removed', { peer: peerIdOf('web3') });
-  script.refuse('invite-unknown', 'member-joined', {
-    ...facts('evil', voterKeyOf('evil')),
-    secretHash: hash('second'),
-  });
-  script.refuse('invite-unknown', 'member-joined', {
-    ...facts('web3', voterKeyOf('web3')),
-    secretHash: hash('secret of web3'),
-  });
+  const { fleet } = script.state();
+  script.refuse('invite-unknown', 'member-joined', joining(fleet, 'second', facts('evil', voterKeyOf('evil'))));
+  script.refuse('invite-unknown', 'member-joined', joining(fleet, 'secret of web3', facts('web3', voterKeyOf('web3'))));
 });
 
 test('memberRemoved() ends what was to happen on the host, each with its reason', () => {

@@ -2,9 +2,17 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { type TestContext, test } from 'node:test';
 import type { Identity } from '../../node/mesh/index.ts';
-import { createToken, identityFromSeed, joinFleet, parseToken, serveJoins } from '../../node/mesh/index.ts';
+import {
+  createToken,
+  identityFromSeed,
+  inviteKeyOf,
+  joinFleet,
+  parseToken,
+  serveJoins,
+} from '../../node/mesh/index.ts';
 import { encode, sha256Hex } from '../../protocols/codec.ts';
 import { ParleyError } from '../../protocols/errors.ts';
+import { inviteKeyHash, isJoinProven } from '../../protocols/invite-proof.ts';
 import type { JoinToken } from '../../protocols/join.ts';
 import { logger, newPeer, type TestPeer, within } from './fixtures.ts';
 
@@ -14,16 +22,20 @@ const builderKey = `web1:${Buffer.alloc(32).toString('base64')}`;
 const newIdentity = () => identityFromSeed(randomBytes(32));
 const voterKey = newIdentity().peer;
 
-/** A member with an open invite that admits who knows the secret. */
-async function openFleet(t: TestContext): Promise<{ host: TestPeer; token: string; admitted: string[] }> {
+/** A member with an open invite that admits who proves to have the token; its own fleet may be another one than the token's. */
+async function openFleet(
+  t: TestContext,
+  tokenFleet = fleet,
+): Promise<{ host: TestPeer; token: string; admitted: string[] }> {
   const host = newPeer(t);
   const admitted: string[] = [];
-  const secretHashes = new Set<string>();
+  const keyHashes = new Set<string>();
   serveJoins({
     mesh: host.mesh,
     logger,
-    async admit({ peer, secret, addresses, system, ...keys }) {
-      if (!secretHashes.has(sha256Hex(secret)))
+    async admit({ peer, proof, ...facts }) {
+      const { addresses, system, ...keys } = facts;
+      if (!keyHashes.has(inviteKeyHash(proof.key)) || !isJoinProven(tokenFleet, { peer, ...facts }, proof))
         throw new ParleyError('invite-unknown', 'no such invite', { hint: 'Ask.' });
       assert.deepEqual([addresses, system], [['/ip4/127.0.0.1/tcp/9'], 'x86_64-linux']);
       assert.deepEqual(keys, { builderKey, voterKey });
@@ -35,8 +47,8 @@ async function openFleet(t: TestContext): Promise<{ host: TestPeer; token: strin
   });
   host.members.openJoins(true);
   await host.mesh.start();
-  const token = createToken({ fleet, addresses: host.mesh.addresses(), expiresAtMs: 1 });
-  secretHashes.add(token.secretHash);
+  const token = createToken({ fleet: tokenFleet, addresses: host.mesh.addresses(), expiresAtMs: 1 });
+  keyHashes.add(token.keyHash);
   return { host, token: token.text, admitted };
 }
 
@@ -75,9 +87,8 @@ test('joinFleet() passes the refusal of a forged secret on', async (t) => {
 });
 
 test('joinFleet() rejects a member of another fleet and another peer at the address', async (t) => {
-  const { host, token } = await openFleet(t);
-  const other = { ...parseToken(token), fleet: sha256Hex('another') };
-  await assert.rejects(join(other, newIdentity()), { code: 'wrong-fleet', retryable: false });
+  const { host, token } = await openFleet(t, sha256Hex('another'));
+  await assert.rejects(join(parseToken(token), newIdentity()), { code: 'wrong-fleet', retryable: false });
   const addresses = host.mesh.addresses().map((address) => address.replace(/[^/]*$/, newIdentity().peer));
   await assert.rejects(join({ ...parseToken(token), addresses }, newIdentity()), { code: 'peer-unreachable' });
 });
@@ -103,10 +114,10 @@ test('a stranger may open nothing but the join protocol', async (t) => {
 
 test('parseToken() names what is wrong with a text', () => {
   const addresses = [`/ip4/192.0.2.1/tcp/4400/p2p/${newIdentity().peer}`];
-  const { text, secretHash } = createToken({ fleet, addresses, expiresAtMs: 1_700_000_000_000 });
+  const { text, keyHash } = createToken({ fleet, addresses, expiresAtMs: 1_700_000_000_000 });
   const token = parseToken(text);
   assert.deepEqual([token.fleet, token.addresses, token.expiresAtMs], [fleet, addresses, 1_700_000_000_000]);
-  assert.equal(sha256Hex(token.secret), secretHash);
+  assert.equal(inviteKeyOf(token.secret).keyHash, keyHash);
   assert.deepEqual(parseToken(` ${text.slice(0, 40)}\n  ${text.slice(40)}\n`), token);
   for (const other of ['', 'parley2:abc', 'ghp_abc', text.slice(1)]) {
     assert.throws(() => parseToken(other), { code: 'not-a-token' });

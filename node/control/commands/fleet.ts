@@ -93,8 +93,8 @@ export async function* invite(context: CommandContext, command: Of<'invite'>): C
   const expiresAtMs = Math.max(state.timeMs, context.components.clock.nowMs()) + expiresInMs;
   const addresses = contactAddresses(state, context);
   if (addresses.length === 0) throw new ParleyError('no-addresses', 'no invite can be made: no voter has an address');
-  const { text, secretHash } = context.components.createToken({ fleet: state.fleet, addresses, expiresAtMs });
-  await submit(context, { kind: 'invite-opened', body: { secretHash, name, site, roles, expiresAtMs } });
+  const { text, keyHash } = context.components.createToken({ fleet: state.fleet, addresses, expiresAtMs });
+  await submit(context, { kind: 'invite-opened', body: { keyHash, name, site, roles, expiresAtMs } });
   const warning = roles.includes('voter') ? votersWarning(expectedVoters(stateOf(context))) : undefined;
   const warnings = warning === undefined ? [] : [warning];
   const view: InviteView = { version: 1, token: text, name, site, roles, expiresAtMs, warnings };
