@@ -15,8 +15,8 @@ export const ledgerMutants: readonly Mutant[] = [
   {
     name: 'leaves blobs with the voters that had them first',
     file: 'node/ledger/blob-gatherer.ts',
-    text: '  lookSoon(lookDelayMs);\n  return async () => {',
-    replacement: '  return async () => {',
+    text: '(await blobs.has(hash)) || (await fetched(hash))',
+    replacement: '(await blobs.has(hash))',
     tests: ['test/ledger/blobs.test.ts'],
   },
   {
