@@ -68,18 +68,26 @@ async function beginGeneration(given: PeerArguments, stateFolder: string): Promi
       hint: `Give --yes as well to begin generation ${found.generation + 1} on '${found.name}': the rest of the fleet then follows it for good.`,
     });
   }
-  const { survey: found, record } = await recover({ stateFolder, keyFile: given.key ?? null });
+  const { survey: found, record, oldLog } = await recover({ stateFolder, keyFile: given.key ?? null });
   const hash = generationHash(record);
   const how =
     record.signature === null
       ? `On every other device, as root: parley trust ${hash}`
       : 'Every other peer follows once it meets this one.';
   return {
-    document: { ...surveyDocument(found), number: record.number, record: hash, isSigned: record.signature !== null },
+    document: {
+      ...surveyDocument(found),
+      number: record.number,
+      record: hash,
+      isSigned: record.signature !== null,
+      oldLog,
+    },
     lines: [
       `Generation ${record.number} of the fleet begins with '${found.name}', after entry ${record.baseIndex}. Its record is`,
       hash,
       how,
+      ...keptLines(found),
+      ...(oldLog === null ? [] : [`Its earlier log was set aside: ${oldLog}`]),
       `Start this peer: parley run --state ${stateFolder}`,
       'Then bring the fleet back to three voters: parley voters add HOST',
     ],
@@ -91,19 +99,29 @@ function surveyDocument({ recoveryKey: _, ...found }: Survey): Record<string, un
 }
 
 function surveyLines(found: Survey): string[] {
-  const { name, fleet, generation, index, chainHash, timeMs, head, uncertain, damage } = found;
-  const rest =
-    uncertain > 0
-      ? [`It has ${uncertain} entries more that may never have been committed: they would be dropped.`]
-      : [];
+  const { name, fleet, generation, term, index, chainHash, timeMs, head } = found;
   return [
     `'${name}' of fleet ${fleet.slice(0, 12)}, generation ${generation}, has the ledger up to`,
-    `  entry ${index}, written ${new Date(timeMs).toISOString()}, chain hash ${chainHash.slice(0, 12)}; project at ${head?.slice(0, 8) ?? 'no commit'}`,
-    ...rest,
-    ...(damage === null ? [] : [`Its log cannot be used, so this is what its ledger had stored: ${damage}`]),
+    `  term ${term}, entry ${index}, written ${new Date(timeMs).toISOString()}, chain hash ${chainHash.slice(0, 12)}; project at ${head?.slice(0, 8) ?? 'no commit'}`,
+    ...keptLines(found),
     `Voters: ${found.voters.join(', ')}. Members: ${found.members.join(', ')}.`,
-    'Stop the other survivors and compare: recover on the one with the highest entry. What was acknowledged after it is lost.',
+    'Stop the other survivors and compare: recover on the one with the highest generation, among these with the highest',
+    'term, among these with the highest entry. What was acknowledged after that entry is lost.',
   ];
+}
+
+/** What people must know of the entries that a recovery keeps, and of those that it cannot. */
+function keptLines({ uncertain, damage, lost, index }: Survey): string[] {
+  const kept =
+    uncertain === 0
+      ? []
+      : [`Nobody knows whether its last ${uncertain} entries were ever acknowledged: they are kept, and take effect.`];
+  if (damage === null) return kept;
+  const loss =
+    lost === null
+      ? 'What it held after that is lost, and nobody can tell how much it was'
+      : `The ${lost} entries after that are lost`;
+  return [...kept, `Its log is damaged (${damage}). What is sound of it, up to entry ${index}, is kept. ${loss}.`];
 }
 
 async function nameGeneration(given: PeerArguments, stateFolder: string): Promise<Answer> {

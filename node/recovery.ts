@@ -1,21 +1,21 @@
 // Owns how a fleet that lost most of its voters goes on: a survivor that is stopped says how far its ledger is, and begins a
 // new generation there, of which it is the only voter. What others had after that point never counts again.
 
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ParleyError } from '../protocols/errors.ts';
 import { type GenerationRecord, raftIdsPerGeneration } from '../protocols/generation.ts';
 import { memberNamed, votingMembers } from '../protocols/ledger-rules.ts';
 import type { LedgerState } from '../protocols/ledger-state.ts';
 import type { Membership } from '../protocols/membership.ts';
-import { readLog } from './consensus/index.ts';
+import { damaged, type OfflineLog, readLog } from './consensus/index.ts';
 import { identityFileOf } from './enrolment.ts';
 import { createLogger, systemClock } from './host/index.ts';
 import { createLedger, type Ledger } from './ledger/index.ts';
 import { loadIdentity, verifySignature } from './mesh/index.ts';
-import { createBlobStore, createWitnessFile, lockStateFolder, openStore } from './store/index.ts';
+import { createBlobStore, createTentativeStore, createWitnessFile, lockStateFolder, openStore } from './store/index.ts';
 import { signRecord } from './wiring/recovery-key.ts';
-import { createVoteFolder, logFolderOf, witnessFileOf } from './wiring/vote-folder.ts';
+import { createVoteFolder, logFolderOf, setAsideBefore, type VoteFolder, witnessFileOf } from './wiring/vote-folder.ts';
 
 /** How far a survivor is. */
 export interface Survey {
@@ -23,6 +23,7 @@ export interface Survey {
   readonly name: string;
   readonly fleet: string;
   readonly generation: number;
+  /** Of the last entry that it has. */
   readonly index: number;
   readonly term: number;
   readonly chainHash: string;
@@ -31,32 +32,37 @@ export interface Survey {
   readonly head: string | null;
   readonly voters: readonly string[];
   readonly members: readonly string[];
-  /** Entries that it has and does not know to be committed. */
+  /** The last of its entries, which it does not know to be committed. */
   readonly uncertain: number;
-  /** Why its log could not be used; null where it could, or where there is none. */
+  /** What is wrong with its log; null where nothing is, or where it has none. */
   readonly damage: string | null;
+  /** Entries that it had after these and that are lost with the damage; null where nobody can tell how many. */
+  readonly lost: number | null;
   readonly recoveryKey: string;
 }
 
-/** The ledger of a state folder whose peer is stopped. @throws ParleyError `state-in-use`, `not-enrolled`, `removed`. */
+/**
+ * How far the peer of a state folder is, which is stopped. Changes nothing that the peer would find.
+ * @throws ParleyError `state-in-use`, `not-enrolled`, `removed`.
+ */
 export async function survey(stateFolder: string): Promise<Survey> {
-  return withFolder(stateFolder, (folder) => surveyFolder(stateFolder, folder));
+  return withSurvivor(stateFolder, async ({ found }) => found);
 }
 
 /**
- * Begins the next generation with this peer as its only voter.
+ * Begins the next generation after the last entry that this peer has, with it as the only voter.
  * @param keyFile the recovery key; null where that is lost: then root on each device must name the record.
+ * @returns what it had, the record, and the folder that its earlier log is now in, null where it had none.
  * @throws ParleyError as survey(), `recovery-key-unusable`, `recovery-key-wrong`.
  */
 export async function recover(init: {
   readonly stateFolder: string;
   readonly keyFile: string | null;
-}): Promise<{ readonly survey: Survey; readonly record: GenerationRecord }> {
-  const { stateFolder, keyFile } = init;
+  readonly folder?: Pick<VoteFolder, 'beginGeneration'>;
+}): Promise<{ readonly survey: Survey; readonly record: GenerationRecord; readonly oldLog: string | null }> {
+  const { stateFolder, keyFile, folder = createVoteFolder(stateFolder) } = init;
   const pem = keyFile === null ? null : await readKey(keyFile);
-  return withFolder(stateFolder, async (folder) => {
-    const found = await surveyFolder(stateFolder, folder);
-    const { generations = [] } = await folder.settle();
+  return withSurvivor(stateFolder, async ({ found, generations, hasLog, keepLedger }) => {
     const number = Math.max(found.generation, generations.at(-1)?.number ?? 0) + 1;
     const recordFor = (key: string): GenerationRecord => {
       const { fleet, peer, index, term, chainHash, recoveryKey } = found;
@@ -67,20 +73,10 @@ export async function recover(init: {
     };
     // A key that does not fit is found out before anything is given up.
     recordFor(found.peer);
-    return { survey: found, record: await folder.beginGeneration(recordFor) };
+    const record = await folder.beginGeneration(recordFor, keepLedger);
+    const oldLog = hasLog ? `${logFolderOf(stateFolder)}${setAsideBefore(number)}` : null;
+    return { survey: found, record, oldLog };
   });
-}
-
-async function withFolder<T>(
-  stateFolder: string,
-  work: (folder: ReturnType<typeof createVoteFolder>) => Promise<T>,
-): Promise<T> {
-  const lock = await lockStateFolder(stateFolder);
-  try {
-    return await work(createVoteFolder(stateFolder));
-  } finally {
-    await lock.release();
-  }
 }
 
 async function readKey(file: string): Promise<string> {
@@ -93,52 +89,92 @@ async function readKey(file: string): Promise<string> {
   }
 }
 
-async function surveyFolder(stateFolder: string, folder: ReturnType<typeof createVoteFolder>): Promise<Survey> {
-  const membership = await folder.settle();
-  const { peer } = await loadIdentity(identityFileOf(stateFolder));
-  const store = await openStore(join(stateFolder, 'ledger'));
-  const { genesis, contacts, generations = [] } = membership;
-  const source = membership.raftId > 0 ? 'consensus' : 'voters';
-  const ledger = createLedger({ self: peer, source, genesis, contacts, generations })({
-    ...{ store, mesh: nobody, clock: systemClock, verifySignature },
-    blobs: createBlobStore(join(stateFolder, 'blobs')),
-    logger: createLogger({ level: 'error' }),
-  });
+interface Survivor {
+  readonly found: Survey;
+  readonly generations: readonly GenerationRecord[];
+  readonly hasLog: boolean;
+  /** Writes the ledger as it was found, its last entry included, to the disk. */
+  readonly keepLedger: () => Promise<void>;
+}
+
+/** Works on a stopped peer's ledger, brought to the end of its log in memory. */
+async function withSurvivor<T>(stateFolder: string, work: (survivor: Survivor) => Promise<T>): Promise<T> {
+  const lock = await lockStateFolder(stateFolder);
   try {
-    await ledger.start();
-    const log = await applyLog(stateFolder, membership, ledger);
-    await ledger.snapshot();
-    return describe(ledger.state(), { peer, name: membership.name, ...log });
+    const membership = await createVoteFolder(stateFolder).membership();
+    const { peer } = await loadIdentity(identityFileOf(stateFolder));
+    const store = createTentativeStore(await openStore(join(stateFolder, 'ledger')));
+    const { genesis, contacts, generations = [], name } = membership;
+    const hasLog = await isFolder(logFolderOf(stateFolder));
+    const source = hasLog ? 'consensus' : 'voters';
+    const ledger = createLedger({ self: peer, source, genesis, contacts, generations })({
+      ...{ store, mesh: nobody, clock: systemClock, verifySignature },
+      blobs: createBlobStore(join(stateFolder, 'blobs')),
+      logger: createLogger({ level: 'error' }),
+    });
+    try {
+      await ledger.start();
+      const log = hasLog ? await applyLog(stateFolder, membership, ledger) : logless(membership);
+      await ledger.snapshot();
+      const found = describe(ledger.state(), { peer, name, ...log });
+      return await work({ found, generations, hasLog, keepLedger: store.keep });
+    } finally {
+      await ledger.stop();
+      await store.close();
+    }
   } finally {
-    await ledger.stop();
-    await store.close();
+    await lock.release();
   }
 }
 
-/** Brings a voter's ledger to the last entry that it knows to be committed. */
-async function applyLog(
-  stateFolder: string,
-  { raftId, logBegun }: Membership,
-  ledger: Ledger,
-): Promise<Pick<Survey, 'uncertain' | 'damage'>> {
-  if (raftId === 0 || !logBegun) return { uncertain: 0, damage: null };
-  const store = await openStore(logFolderOf(stateFolder));
+type LogFindings = Pick<Survey, 'uncertain' | 'damage' | 'lost'>;
+
+/** Brings a voter's ledger to the end of what is sound of its log. @throws ParleyError `level-unsupported`. */
+async function applyLog(stateFolder: string, membership: Membership, ledger: Ledger): Promise<LogFindings> {
+  const certainIndex = ledger.appliedIndex();
+  const opened = await openStore(logFolderOf(stateFolder)).catch((error: ParleyError) => error);
+  if (opened instanceof ParleyError) return { uncertain: 0, damage: opened.message, lost: null };
   const witness = createWitnessFile(witnessFileOf(stateFolder));
   try {
-    const log = await readLog({ store, witness });
-    if (log.snapshot !== undefined && log.snapshot.index > ledger.appliedIndex()) await ledger.restore(log.snapshot);
-    await ledger.apply(log.entriesAfter(ledger.appliedIndex()));
-    return { uncertain: log.lastIndex - log.commitIndex, damage: null };
-  } catch (error) {
-    // What its ledger had stored before is still there, and may be all that is left of the fleet.
-    return { uncertain: 0, damage: (error as Error).message };
+    const log = await readLog({ store: opened, witness }).catch((error: ParleyError) => {
+      if (error.code !== 'not-bootstrapped') throw error;
+    });
+    if (log === undefined) return logless(membership);
+    if (log.snapshot !== undefined && log.snapshot.index > certainIndex) await ledger.restore(log.snapshot);
+    await ledger.apply(await log.entriesAfter(ledger.state()));
+    return findingsOf(log, ledger.appliedIndex(), certainIndex);
   } finally {
-    await store.close();
+    await opened.close();
     await witness.close();
   }
 }
 
-function describe(state: LedgerState, found: Pick<Survey, 'peer' | 'name' | 'uncertain' | 'damage'>): Survey {
+/** @param lastIndex of the ledger with what is sound of the log; `certainIndex` is of the ledger before. */
+function findingsOf(
+  { damage, commitIndex, lastIndex: end }: OfflineLog,
+  lastIndex: number,
+  certainIndex: number,
+): LogFindings {
+  const uncertain = Math.max(0, lastIndex - Math.max(commitIndex, certainIndex));
+  if (damage === null) return { uncertain, damage, lost: 0 };
+  // Where the log's end is what is missing, so is the word of how far it went.
+  return { uncertain, damage, lost: end > lastIndex ? end - lastIndex : null };
+}
+
+function logless({ logBegun = false }: Membership): LogFindings {
+  return logBegun
+    ? { uncertain: 0, damage: damaged('it is gone').message, lost: null }
+    : { uncertain: 0, damage: null, lost: 0 };
+}
+
+function isFolder(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+function describe(state: LedgerState, found: Pick<Survey, 'peer' | 'name'> & LogFindings): Survey {
   const own = memberNamed(state, found.name);
   if (own?.peer !== found.peer) {
     throw new ParleyError('not-a-member', `the ledger of '${found.name}' does not know it as a member yet`, {

@@ -6,10 +6,13 @@ import { positionSchema } from './consensus-record.ts';
 import { joinContactSchema, joinGrantSchema } from './join.ts';
 import { textSchema } from './primitives.ts';
 
+/** Members that a peer knows to ask without its ledger. */
+export const contactsMax = 64;
+
 export const membershipSchema = v.object({
   version: v.literal(1),
   ...joinGrantSchema.entries,
-  contacts: v.pipe(v.array(joinContactSchema), v.maxLength(64)),
+  contacts: v.pipe(v.array(joinContactSchema), v.maxLength(contactsMax)),
   /** Where the voters among `contacts` came into force; left out where they were not noted from a ledger. */
   votersIndex: v.optional(positionSchema),
   /** The voter's log exists: one that is missing from here on was lost. */

@@ -2,13 +2,31 @@
 // vote and the log's end), then the witness. Opening verifies the hash chain from the snapshot to the tail, and the tail by
 // the witness: LevelDB may open without an error and lack acknowledged batches, and a voter that forgot them must not vote.
 
-import { decode, encode, sha256Hex, sha256HexInSteps } from '../../protocols/codec.ts';
-import * as records from '../../protocols/consensus-record.ts';
+import { sha256HexInSteps } from '../../protocols/codec.ts';
+import type * as records from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
-import { messageBytesMax } from '../../protocols/limits.ts';
 import type { KeyValueStore, StoreOperation } from '../interfaces.ts';
 import { type HardState, invariant, LogWindow } from './core/index.ts';
 import { damaged } from './log-damage.ts';
+import {
+  bodyKey,
+  type ChainedEntry,
+  chainEntries,
+  entryKey,
+  metadataOf,
+  noBodyHash,
+  partsOf,
+  putEntries,
+  putSnapshot,
+  putTail,
+  type ReceivedSnapshot,
+  readBody,
+  readEntries,
+  readSnapshot,
+  readTail,
+  snapshotKey,
+  tailKey,
+} from './log-records.ts';
 import { confirm, readWitness, testify, type Witness } from './witness.ts';
 
 /** Where a voter's log is kept. */
@@ -19,11 +37,6 @@ export interface LogDisk {
   readonly witness: Witness;
 }
 
-/** An entry and the hash that ties it to all before it. */
-export interface ChainedEntry extends records.RaftEntry {
-  readonly chainHash: string;
-}
-
 /** What one group of storage messages changes. */
 export interface LogWrite {
   readonly hardState: HardState;
@@ -32,29 +45,12 @@ export interface LogWrite {
   readonly snapshot?: ReceivedSnapshot;
 }
 
-interface ReceivedSnapshot {
-  readonly metadata: records.SnapshotMetadata;
-  readonly body: Uint8Array;
-}
-
-const tailKey = 'tail';
-const snapshotKey = 'snapshot';
-const entryPrefix = 'entry/';
-const bodyPrefix = 'snapshot-body/';
-/** Entries read at once while opening. */
-const pageEntries = 1_000;
-const recordBytesMax = messageBytesMax;
-const noBodyHash = sha256Hex('');
-
-const entryKey = (index: number): string => `${entryPrefix}${String(index).padStart(16, '0')}`;
-const bodyKey = (part: number): string => `${bodyPrefix}${String(part).padStart(4, '0')}`;
-
 /**
  * Gives a new voter its first state: a log that starts after `base`. Does nothing where there is a log already.
  * @throws ParleyError `damaged-log` when that cannot be read.
  */
 export async function bootstrapLog({ store, witness }: LogDisk, base: records.SnapshotMetadata): Promise<void> {
-  if (await readSealed(store, snapshotKey, records.snapshotRecordSchema)) return;
+  if (await readSnapshot(store)) return;
   // There was a log here before: openLogStore() says what became of it.
   if (await readWitness(witness)) return;
   const tail = {
@@ -78,8 +74,8 @@ export async function openLogStore(
   snapshotToSend: () => records.SnapshotMetadata | undefined,
 ): Promise<LogStore> {
   const { store, witness } = disk;
-  const snapshot = await readSealed(store, snapshotKey, records.snapshotRecordSchema);
-  const tail = await readSealed(store, tailKey, records.tailRecordSchema);
+  const snapshot = await readSnapshot(store);
+  const tail = await readTail(store);
   if (!snapshot && !tail) {
     const noted = await readWitness(witness);
     if (noted) throw damaged(`its database is empty, and batch ${noted.batch} was acknowledged`);
@@ -168,13 +164,7 @@ export class LogStore {
 
   /** The body of a received snapshot that may not have been restored; undefined when there is none. */
   async pendingBody(): Promise<Uint8Array | undefined> {
-    if (this.#bodyParts === 0) return undefined;
-    const pairs = await this.#store.range({ gte: bodyPrefix, lt: bodyKey(this.#bodyParts) });
-    const body = new Uint8Array(Buffer.concat(pairs.map(([, value]) => value)));
-    if (pairs.length !== this.#bodyParts || sha256Hex(body) !== this.#bodyHash) {
-      throw damaged('the snapshot that was received is not whole');
-    }
-    return body;
+    return readBody(this.#store, { parts: this.#bodyParts, bodyHash: this.#bodyHash });
   }
 
   /** The pending body has been restored and can go. */
@@ -261,91 +251,4 @@ export class LogStore {
     this.#turn = done.catch(() => undefined);
     return done;
   }
-}
-
-function metadataOf({ index, term, chainHash, configuration }: records.SnapshotMetadata): records.SnapshotMetadata {
-  return { index, term, chainHash, configuration };
-}
-
-function putEntries(before: string, entries: readonly ChainedEntry[]): StoreOperation[] {
-  let previous = before;
-  return entries.map((entry) => {
-    const value = encode({ version: 1, ...entry, previous });
-    previous = entry.chainHash;
-    return { type: 'put', key: entryKey(entry.index), value };
-  });
-}
-
-function chainEntries(start: string, entries: readonly records.RaftEntry[]): ChainedEntry[] {
-  let previous = start;
-  return entries.map(({ index, term, type, data }) => {
-    const chainHash = records.entryChainHash(previous, { index, term, type, data });
-    previous = chainHash;
-    return { index, term, type, data, chainHash };
-  });
-}
-
-async function readEntries(store: KeyValueStore, base: records.SnapshotMetadata): Promise<ChainedEntry[]> {
-  const entries: ChainedEntry[] = [];
-  let previous = base.chainHash;
-  let next = base.index + 1;
-  let from = entryPrefix;
-  for (;;) {
-    const page = await store.range({ gte: from, lt: `${entryPrefix}~`, limit: pageEntries });
-    for (const [key, value] of page) {
-      const record = decodeRecord(records.entryRecordSchema, value, key);
-      if (key !== entryKey(next) || record.index !== next)
-        throw damaged(`the entry ${next} is missing: '${key}' follows`);
-      const { index, term, type, data, chainHash } = record;
-      if (record.previous !== previous || records.entryChainHash(previous, record) !== chainHash) {
-        throw damaged(`the entry ${index} does not fit the hash chain`);
-      }
-      entries.push({ index, term, type, data, chainHash });
-      previous = chainHash;
-      next += 1;
-    }
-    const last = page.at(-1);
-    if (last === undefined || page.length < pageEntries) return entries;
-    from = `${last[0]}\0`;
-  }
-}
-
-function putTail(tail: Omit<records.TailRecord, 'version' | 'seal'>): StoreOperation {
-  return putSealed(tailKey, { version: 1, ...tail });
-}
-
-function putSnapshot(base: records.SnapshotMetadata, parts: number, bodyHash: string): StoreOperation {
-  const { index, term, chainHash, configuration } = base;
-  return putSealed(snapshotKey, { version: 1, index, term, chainHash, configuration, parts, bodyHash });
-}
-
-function putSealed(key: string, record: object): StoreOperation {
-  return { type: 'put', key, value: encode({ ...record, seal: records.sealOf(record) }) };
-}
-
-async function readSealed<T extends { seal: string }>(
-  store: KeyValueStore,
-  key: string,
-  schema: Parameters<typeof decode<T>>[0],
-): Promise<T | undefined> {
-  const bytes = await store.get(key);
-  if (bytes === undefined) return undefined;
-  const record = decodeRecord(schema, bytes, key);
-  if (records.sealOf(record) !== record.seal) throw damaged(`the record '${key}' does not fit its seal`);
-  return record;
-}
-
-function decodeRecord<T>(schema: Parameters<typeof decode<T>>[0], bytes: Uint8Array, key: string): T {
-  try {
-    return decode(schema, bytes, recordBytesMax, `record '${key}'`);
-  } catch (cause) {
-    throw damaged(`the record '${key}' cannot be read`, cause);
-  }
-}
-
-function partsOf(body: Uint8Array): Uint8Array[] {
-  const size = records.snapshotPartBytesMax;
-  return Array.from({ length: Math.ceil(body.byteLength / size) }, (_, part) =>
-    body.subarray(part * size, (part + 1) * size),
-  );
 }

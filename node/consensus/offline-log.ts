@@ -1,18 +1,22 @@
-// Owns what is done with a voter's log while no voter runs on it: beginning it, and reading what it knows to be committed.
+// Owns what is done with a voter's log while no voter runs on it: beginning it, and reading what is sound of it.
 
 import type { RaftEntry, SnapshotMetadata } from '../../protocols/consensus-record.ts';
+import { ParleyError } from '../../protocols/errors.ts';
+import { type ChainPlace, soundEntryAfter, soundRecords } from './log-records.ts';
 import { bootstrapLog, type LogDisk, openLogStore } from './log-store.ts';
 import type { CommittedEntry, StateMachineSnapshot } from './types.ts';
 
 export interface OfflineLog {
-  /** Known to be committed. */
+  /** Why no voter may run on it; null for a whole one. */
+  readonly damage: string | null;
+  /** Known to be committed at the newest batch that is left; 0 where nobody can tell. */
   readonly commitIndex: number;
-  /** The log's end; what lies after the commit index may or may not have been committed. */
+  /** Where that batch ended; what lies after the commit index may or may not have been committed. */
   readonly lastIndex: number;
-  /** A snapshot that the log starts after and whose body was not restored yet. */
+  /** A snapshot that the log starts after and whose body may not have been restored yet. */
   readonly snapshot?: StateMachineSnapshot;
-  /** Committed entries after an index. */
-  entriesAfter(index: number): CommittedEntry[];
+  /** The entries after a place of the chain, committed or not, to the log's end or to the first that is missing or damaged. */
+  entriesAfter(place: ChainPlace): Promise<CommittedEntry[]>;
 }
 
 /**
@@ -29,23 +33,28 @@ export async function beginLog(disk: LogDisk, base: SnapshotMetadata, committed:
   await store.write({ hardState: { term: last.term, vote: 0, commit: last.index }, entries: committed });
 }
 
-/** @throws ParleyError `damaged-log`, `not-bootstrapped`. */
+/** What is left of a log. @throws ParleyError `not-bootstrapped` where none was begun. */
 export async function readLog(disk: LogDisk): Promise<OfflineLog> {
-  const store = await openLogStore(disk, () => undefined);
-  const { commit } = store.hardState();
-  const data = await store.pendingBody();
-  const base = store.base();
+  const damage = await openLogStore(disk, () => undefined).then(() => null, damageIn);
+  const { tail, received } = await soundRecords(disk.store);
   return {
-    commitIndex: commit,
-    lastIndex: store.log.lastIndex(),
-    ...(data === undefined ? {} : { snapshot: { ...base, data } }),
-    entriesAfter(index) {
+    damage,
+    commitIndex: tail?.commit ?? 0,
+    lastIndex: tail?.lastIndex ?? 0,
+    ...(received && { snapshot: { ...received.metadata, data: received.body } }),
+    async entriesAfter(place) {
       const entries: CommittedEntry[] = [];
-      for (let next = Math.max(index, base.index) + 1; next <= commit; next += 1) {
-        const entry = store.log.entry(next);
-        if (entry !== undefined) entries.push(entry);
+      for (let last = place; ; ) {
+        const entry = await soundEntryAfter(disk.store, last);
+        if (entry === undefined) return entries;
+        entries.push(entry);
+        last = entry;
       }
-      return entries;
     },
   };
+}
+
+function damageIn(error: unknown): string {
+  if (error instanceof ParleyError && error.code !== 'not-bootstrapped') return error.message;
+  throw error;
 }

@@ -13,11 +13,11 @@ import {
 import type { JoinContact } from '../../protocols/join.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import { messageBytesMax } from '../../protocols/limits.ts';
+import { contactsMax } from '../../protocols/membership.ts';
 import type { Clock, Logger, Mesh, MessageStream, Startable } from '../interfaces.ts';
 import { isSignedByRecoveryKey } from './recovery-key.ts';
 import type { VoteTurn } from './vote-plan.ts';
 
-const contactsMax = 64;
 const answerTimeoutMs = 10_000;
 /** A peer that gave no answer is asked again. One that did has nothing new while it stays connected: it takes up a generation by starting anew. */
 const retryMs = 15_000;

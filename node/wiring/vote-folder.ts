@@ -8,7 +8,7 @@ import { ParleyError } from '../../protocols/errors.ts';
 import type { GenerationRecord } from '../../protocols/generation.ts';
 import { generationsMax } from '../../protocols/generation-exchange.ts';
 import type { JoinContact } from '../../protocols/join.ts';
-import type { Membership } from '../../protocols/membership.ts';
+import { contactsMax, type Membership } from '../../protocols/membership.ts';
 import { loadMembership, openKey, voterKeyFileOf, writeMembership } from '../enrolment.ts';
 import { loadIdentity } from '../mesh/index.ts';
 import { syncFolder } from '../store/index.ts';
@@ -24,9 +24,20 @@ export interface FolderFiles {
 }
 
 export interface VoteFolder {
-  /** Makes this peer the voter that a generation begins with, under a new key; an earlier vote ends first. */
-  beginGeneration(record: (voterKey: string) => GenerationRecord): Promise<GenerationRecord>;
-  /** Clears away what a crash left half-done. @throws ParleyError `removed` where the fleet has removed the peer. */
+  /**
+   * Makes this peer the voter that a generation begins with, under a new key; an earlier vote ends first. Cut off, it can be
+   * begun again: the earlier log stays until the ledger that the generation follows on is kept.
+   */
+  beginGeneration(
+    record: (voterKey: string) => GenerationRecord,
+    keepLedger: () => Promise<void>,
+  ): Promise<GenerationRecord>;
+  /** What the folder says of its peer. @throws ParleyError `removed` where the fleet has removed the peer. */
+  membership(): Promise<Membership>;
+  /**
+   * Clears away what a crash left half-done.
+   * @throws ParleyError `removed`, or `recovery-unfinished` after the crash of a beginGeneration() that others may have heard of.
+   */
   settle(): Promise<Membership>;
   /** Carries a turn out; called again after a crash, it ends the same. */
   carryOut(turn: VoteTurn): Promise<void>;
@@ -46,6 +57,8 @@ export interface VoteFolder {
 /** Where a voter's log lies, and its witness beside it. */
 export const logFolderOf = (stateFolder: string): string => join(stateFolder, 'consensus');
 export const witnessFileOf = (stateFolder: string): string => join(stateFolder, 'consensus.witness');
+/** What is added to their names for the log of before a recovery. */
+export const setAsideBefore = (generation: number): string => `.before-generation-${generation}`;
 
 export function createVoteFolder(stateFolder: string, files: FolderFiles = realFiles): VoteFolder {
   const keyFile = voterKeyFileOf(stateFolder);
@@ -69,15 +82,27 @@ export function createVoteFolder(stateFolder: string, files: FolderFiles = realF
     for (const path of logPaths) await files.remove(path);
   }
 
-  /** Keeps the newest damaged log for whoever wants to look into it. */
-  async function setLogAside(): Promise<void> {
-    for (const path of logPaths) if (await exists(path)) await files.replace(path, `${path}.damaged`);
+  /** Keeps a log for whoever wants to look into it: of damaged ones the newest. */
+  async function setLogAside(suffix = '.damaged'): Promise<void> {
+    for (const path of logPaths) if (await exists(path)) await files.replace(path, `${path}${suffix}`);
+  }
+
+  async function key(): Promise<string | null> {
+    return (await exists(keyFile)) ? (await loadIdentity(keyFile)).peer : null;
+  }
+
+  async function membershipOf(): Promise<Membership> {
+    const membership = await loadMembership(stateFolder);
+    if (membership.removed) throw removedError(membership.name);
+    return membership;
   }
 
   return {
+    membership: membershipOf,
     async settle() {
-      const membership = await loadMembership(stateFolder);
-      if (membership.removed) throw removedError(membership.name);
+      const membership = await membershipOf();
+      const begun = membership.generations?.at(-1)?.voters.map((voter) => voter.key) ?? [];
+      if (membership.raftId === 0 && begun.includes((await key()) ?? '')) throw unfinishedError(membership.name);
       if (membership.raftId > 0 && !(await exists(keyFile))) {
         await setLogAside();
         await write({ raftId: 0 });
@@ -105,8 +130,9 @@ export function createVoteFolder(stateFolder: string, files: FolderFiles = realF
           await files.remove(keyFile);
           const all = [...generations, ...turn.records].slice(-generationsMax);
           const votersIndex = (all.at(-1)?.baseIndex ?? 0) + 1;
-          await write({ raftId: 0, generations: all, contacts: [...turn.contacts], votersIndex });
+          // Before the record counts: a log of an older generation never lies beside a newer one.
           await clearLog();
+          await write({ raftId: 0, generations: all, contacts: [...turn.contacts], votersIndex });
           return;
         }
         case 'freeze':
@@ -119,19 +145,25 @@ export function createVoteFolder(stateFolder: string, files: FolderFiles = realF
           throw removedError((await loadMembership(stateFolder)).name);
       }
     },
-    async beginGeneration(recordFor) {
+    async beginGeneration(recordFor, keepLedger) {
       await files.remove(keyFile);
       await write({ raftId: 0 });
-      await clearLog();
       const record = recordFor((await openKey(keyFile)).peer);
-      const { generations = [] } = await loadMembership(stateFolder);
-      const raftId = record.voters[0]?.raftId ?? 0;
-      await write({ raftId, generations: [...generations, record].slice(-generationsMax) });
+      const { generations = [], contacts } = await loadMembership(stateFolder);
+      const founders = record.voters.map(({ peer, raftId }) => ({ peer, raftId, addresses: [] }));
+      const others = contacts.filter(({ peer }) => !founders.some((founder) => founder.peer === peer));
+      await write({
+        generations: [...generations, record].slice(-generationsMax),
+        contacts: [...founders, ...others.map((contact) => ({ ...contact, raftId: 0 }))].slice(0, contactsMax),
+        votersIndex: record.baseIndex + 1,
+      });
+      // From here on an entry that was never committed does no harm in its ledger: the generation has it.
+      await keepLedger();
+      await setLogAside(setAsideBefore(record.number));
+      await write({ raftId: founders[0]?.raftId ?? 0 });
       return record;
     },
-    async key() {
-      return (await exists(keyFile)) ? (await loadIdentity(keyFile)).peer : null;
-    },
+    key,
     namedGenerations: () => readNames(namesFile),
     async nameGeneration(hash) {
       const names = new Set([...(await readNames(namesFile)), hash]);
@@ -171,6 +203,12 @@ async function exists(path: string): Promise<boolean> {
     if (error.code !== 'ENOENT') throw error;
   });
   return found !== undefined;
+}
+
+function unfinishedError(name: string): ParleyError {
+  return new ParleyError('recovery-unfinished', `the recovery on '${name}' was cut off before its end`, {
+    hint: 'Begin it again: `parley recover`.',
+  });
 }
 
 function removedError(name: string): ParleyError {

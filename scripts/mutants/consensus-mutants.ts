@@ -218,8 +218,8 @@ export const consensusMutants: readonly Mutant[] = [
   },
   {
     name: 'opens a log whose chain does not fit',
-    file: `${core}/log-store.ts`,
-    text: 'if (record.previous !== previous || records.entryChainHash(previous, record) !== chainHash) {',
+    file: `${core}/log-records.ts`,
+    text: 'if (record.previous !== place.chainHash || records.entryChainHash(place.chainHash, record) !== chainHash) {',
     replacement: 'if (false) {',
     tests: [store],
   },
@@ -232,7 +232,7 @@ export const consensusMutants: readonly Mutant[] = [
   },
   {
     name: 'believes records whose seal is broken',
-    file: `${core}/log-store.ts`,
+    file: `${core}/log-records.ts`,
     text: 'if (records.sealOf(record) !== record.seal)',
     replacement: 'if (false)',
     tests: [store],

@@ -6,6 +6,7 @@ import type { Mutant } from './mutant.ts';
 const rules = 'test/ledger/voters-core.test.ts';
 const votes = 'test/node/vote.test.ts';
 const voting = 'test/node/voting.test.ts';
+const recoveredLog = 'test/node/recovery-log.test.ts';
 const recovery = 'test/node/recovery.test.ts';
 const generations = 'test/ledger/generations.test.ts';
 const members = 'test/ledger/members-core.test.ts';
@@ -113,7 +114,7 @@ export const membershipMutants: readonly Mutant[] = [
   {
     name: 'starts a peer that the fleet has removed',
     file: 'node/wiring/vote-folder.ts',
-    text: '      if (membership.removed) throw removedError(membership.name);\n',
+    text: '    if (membership.removed) throw removedError(membership.name);\n',
     replacement: '',
     tests: [votes],
   },
@@ -151,6 +152,48 @@ export const membershipMutants: readonly Mutant[] = [
     text: '...(isNoted ? [] : inState)',
     replacement: '...inState',
     tests: [voting],
+  },
+  {
+    name: 'recovers up to what the last batch knew to be committed',
+    file: 'node/consensus/offline-log.ts',
+    text: 'if (entry === undefined) return entries;',
+    replacement: 'if (entry === undefined || entry.index > (tail?.commit ?? 0)) return entries;',
+    tests: [recoveredLog],
+  },
+  {
+    name: 'takes nothing of a log in which a bit is flipped',
+    file: 'node/consensus/offline-log.ts',
+    text: 'for (let last = place; ; ) {',
+    replacement: 'for (let last = place; ; ) {\n        if (damage !== null) return entries;',
+    tests: [recoveredLog],
+  },
+  {
+    name: 'deletes the log that a recovery begins from',
+    file: 'node/wiring/vote-folder.ts',
+    text: '      await setLogAside(setAsideBefore(record.number));\n',
+    replacement: '      await clearLog();\n',
+    tests: [recoveredLog],
+  },
+  {
+    name: 'sets the log aside before its entries are kept',
+    file: 'node/wiring/vote-folder.ts',
+    text: '      await keepLedger();\n      await setLogAside(setAsideBefore(record.number));\n',
+    replacement: '      await setLogAside(setAsideBefore(record.number));\n      await keepLedger();\n',
+    tests: [recoveredLog],
+  },
+  {
+    name: 'keeps entries that may never be committed after a mere look',
+    file: 'node/store/tentative-store.ts',
+    text: '    async batch(operations) {\n',
+    replacement: '    async batch(operations, options) {\n      await store.batch(operations, options);\n',
+    tests: [recoveredLog],
+  },
+  {
+    name: 'starts a peer whose recovery was cut off',
+    file: 'node/wiring/vote-folder.ts',
+    text: 'if (membership.raftId === 0 && begun.includes(',
+    replacement: 'if (membership.raftId < 0 && begun.includes(',
+    tests: [recovery],
   },
   {
     name: 'believes a generation that nobody has signed',

@@ -74,7 +74,7 @@ test('parley recover asks for --yes, and shows what would be lost', async (t) =>
   const run = (...words: string[]) =>
     carryOutPeerCommand(parsePeerArguments(['recover', ...words, '--state', stateFolder]), process.stdin);
   const shown = (await run('--show')).join('\n');
-  assert.match(shown, /'gate' of fleet [0-9a-f]{12}, generation 0, has the ledger up to\n {2}entry 1,/);
+  assert.match(shown, /'gate' of fleet [0-9a-f]{12}, generation 0, has the ledger up to\n {2}term 1, entry 1,/);
   await assert.rejects(run('--key', keyOf(stateFolder)), {
     code: 'usage',
     hint: /Give --yes as well to begin generation 1/,
@@ -115,18 +115,27 @@ test('beginGeneration() leaves no old raft id with a new key, wherever it is cut
     const record = (key: string): GenerationRecord =>
       recordOf(1, { voters: [{ raftId: 1_000_000, peer: peerIdOf('n1'), key }] });
     const cutOff = await createVoteFolder(stateFolder, crashing(steps))
-      .beginGeneration(record)
+      .beginGeneration(record, async () => undefined)
       .then(
         () => false,
         () => true,
       );
-    const { raftId } = await createVoteFolder(stateFolder).settle();
+    const isUnfinished = await createVoteFolder(stateFolder)
+      .settle()
+      .then(
+        () => false,
+        (error) => error.code === 'recovery-unfinished',
+      );
+    const { raftId, generations } = await loadMembership(stateFolder);
+    assert.equal(isUnfinished, raftId === 0 && generations !== undefined, `cut off after ${steps}`);
     const key = await createVoteFolder(stateFolder).key();
     if (raftId === 1) assert.equal(key, oldKey, `cut off after ${steps}`);
     if (raftId === 1_000_000) assert.notEqual(key, oldKey);
     if (!cutOff) return assert.equal(raftId, 1_000_000);
-    await recover({ stateFolder, keyFile: keyOf(stateFolder) });
-    assert.equal((await loadMembership(stateFolder)).raftId, 1_000_000);
+    const again = await recover({ stateFolder, keyFile: keyOf(stateFolder) });
+    assert.equal(again.record.number, isUnfinished ? 2 : 1, 'others may have heard of the first');
+    const settled = await createVoteFolder(stateFolder).settle();
+    assert.equal(settled.raftId, again.record.voters[0]?.raftId);
   }
 });
 
