@@ -45,6 +45,10 @@ for (const isForgotten of [false, true]) {
     if (isForgotten) await letGo(fleet, n1);
     await caughtUp(web1, n1);
     fleet.network.kill(n1.peer);
+    // Nobody is connected to it, and nobody dials it: it is to dial whom it knows.
+    fleet.network.kill(n3.peer);
+    fleet.network.revive(n3.peer);
+    fleet.network.refuseDials(n3.peer);
     const mesh = n3.ledger.meshMembers();
     const raft = n3.ledger.raftMembers();
     const [n4, n5] = [peerIdOf('n4'), peerIdOf('n5')];
