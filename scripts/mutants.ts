@@ -10,6 +10,7 @@ import { certificateMutants } from './mutants/certificate-mutants.ts';
 import { consensusMutants } from './mutants/consensus-mutants.ts';
 import { deviceMutants } from './mutants/device-mutants.ts';
 import { fleetMutants } from './mutants/fleet-mutants.ts';
+import { generationMutants } from './mutants/generation-mutants.ts';
 import { ledgerMutants } from './mutants/ledger-mutants.ts';
 import { membershipMutants } from './mutants/membership-mutants.ts';
 import { infect, type Mutant, mutated } from './mutants/mutant.ts';
@@ -24,6 +25,7 @@ export const allMutants: readonly Mutant[] = [
   ...deviceMutants,
   ...ledgerMutants,
   ...membershipMutants,
+  ...generationMutants,
   ...fleetMutants,
 ];
 

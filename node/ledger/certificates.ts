@@ -14,7 +14,7 @@ import {
 import { decode, encode, type Schema } from '../../protocols/codec.ts';
 import { type CheckpointProof, checkpointProofSchema, entryProofsMax } from '../../protocols/entry-pull.ts';
 import { ParleyError } from '../../protocols/errors.ts';
-import { type GenerationRecord, generationVoters, isOverruled } from '../../protocols/generation.ts';
+import { type GenerationRecord, isOverruled } from '../../protocols/generation.ts';
 import { entryBytesMax } from '../../protocols/limits.ts';
 import type { KeyValueStore, Logger, StoreOperation } from '../interfaces.ts';
 import type { Genesis } from './genesis-core.ts';
@@ -24,6 +24,8 @@ import {
   type Trust,
   takeCheckpoint,
   takeConfiguration,
+  trustIn,
+  trustUpTo,
   voterSetBefore,
   withVoterSet,
 } from './trust-core.ts';
@@ -46,8 +48,12 @@ export interface Checkpoint {
 }
 
 export interface Certificates extends CertificateKeeper {
-  /** Reads what is kept; what is damaged is left out and logged. Called once, before all others. */
+  /** Reads what is kept; what is damaged is left out and logged, and what is overruled is deleted. Called once, before all others. */
   load(): Promise<void>;
+  /** Deletes what is kept of the entries after an index: the fleet may have gone on from there with others. */
+  goBack(index: number): Promise<void>;
+  /** Deletes what older generations have certified: a state of this one stands for all of it. */
+  forgetBefore(generation: number): Promise<void>;
   /** The voters as far as they are known here, from genesis on. */
   trust(): Trust;
   /** The kept certificate nearest to an index from below, `from` at the least. */
@@ -60,8 +66,6 @@ export interface Certificates extends CertificateKeeper {
   checkpoints(): ReadonlyMap<number, Checkpoint>;
   /** Takes note of the applied index and of the voters in force after it. */
   applied(state: { readonly index: number; readonly voterSet: VoterSet }): void;
-  /** Takes note of voters that somebody has proven. */
-  learn(trust: Trust): void;
   /** What writes something checked, for the batch of the caller, who calls believe() once that is on the disk. */
   operations(certified: Certified): StoreOperation[];
   believe(certified: Certified): void;
@@ -82,8 +86,7 @@ export function createCertificates(init: {
   readonly onCertified: (certificate: Certificate) => void;
 }): Certificates {
   const { store, logger, verifySignature, genesis, generations, keeps } = init;
-  let trust: Trust = { fleet: genesis.fleet, sets: [genesis.state.voterSet] };
-  for (const record of generations) trust = withVoterSet(trust, generationVoters(record));
+  let trust = trustIn(genesis.fleet, genesis.state.voterSet, generations);
   let appliedIndex = genesis.state.index;
   const kept = new Map<number, Certificate>();
   /** Of those kept, ascending. */
@@ -97,19 +100,49 @@ export function createCertificates(init: {
   const serving = { server: 'own disk', verify: verifySignature, certainHash: () => undefined };
 
   /** Reads a family of records; `take` throws for what is not sound. */
-  async function read<T>(
+  async function read<T extends Certificate | Pick<ConfigurationProof | CheckpointProof, 'certificate'>>(
     prefix: string,
     schema: Schema<T>,
     bytesMax: number,
     take: (record: T) => void,
   ): Promise<void> {
+    const overruled: StoreOperation[] = [];
     for (const [key, value] of await store.range({ gte: prefix, lt: endOf(prefix) })) {
       try {
-        take(decode(schema, value, bytesMax, key));
+        const record: T = decode(schema, value, bytesMax, key);
+        const certificate: Certificate = 'certificate' in record ? record.certificate : record;
+        if (isOverruled(generations, certificate)) overruled.push({ type: 'del', key });
+        else take(record);
       } catch (error) {
         logger.error({ key, error: String(error) }, 'a stored proof is damaged and left out');
       }
     }
+    if (overruled.length > 0) await store.batch(overruled, { sync: true });
+  }
+
+  /** From the disk first: what is left in memory only is gone at the next start. */
+  async function forget(isGone: (certificate: Certificate) => boolean): Promise<void> {
+    const ends = [...kept.values()].filter(isGone).map(({ index }) => index);
+    const doubtful = [...unjudged.values()].map(({ certificate }) => certificate);
+    const changes = [...proven.values(), ...doubtful].filter(isGone).map(({ index }) => index);
+    const made = [...checkpoints].filter(([, { proof }]) => isGone(proof.certificate));
+    const operations = [
+      ...ends.map((index) => keyOf(families.certificate, index)),
+      ...changes.map((index) => keyOf(families.configuration, index)),
+      ...made.map(([, { proof }]) => keyOf(families.checkpoint, proof.entry.index)),
+    ].map((key) => ({ type: 'del', key }) as const);
+    if (operations.length > 0) await store.batch(operations, { sync: true });
+    for (const index of ends) removeKept(index);
+    for (const index of changes) {
+      proven.delete(index);
+      unjudged.delete(index);
+    }
+    for (const [index] of made) checkpoints.delete(index);
+  }
+
+  function removeKept(index: number): void {
+    kept.delete(index);
+    indexes.splice(indexes.indexOf(index), 1);
   }
 
   function place(certificate: Certificate): void {
@@ -174,7 +207,7 @@ export function createCertificates(init: {
       const text = `a certificate of entry ${index} cannot be judged: this ledger is at ${appliedIndex}`;
       throw new ParleyError('certificate-early', text, { retryable: true });
     }
-    if (!isCertified(set, genesis.fleet, certificate, verifySignature)) {
+    if (isOverruled(generations, certificate) || !isCertified(set, genesis.fleet, certificate, verifySignature)) {
       throw new ParleyError('certificate-invalid', `a certificate of entry ${index} lacks a majority of the voters`);
     }
     const certified = await init.certifiedOf(certificate);
@@ -187,17 +220,17 @@ export function createCertificates(init: {
   const api: Certificates = {
     async load() {
       await read(families.configuration, configurationProofSchema, proofBytesMax, (proof) => {
-        if (isOverruled(generations, proof.certificate)) return;
         unjudged.set(proof.entry.index, proof);
         placeConfiguration(proof.entry.index);
       });
-      await read(families.checkpoint, checkpointProofSchema, proofBytesMax, (proof) => {
-        if (!isOverruled(generations, proof.certificate)) placeCheckpoint(proof);
-      });
-      await read(families.certificate, certificateSchema, certificateBytesMax, (certificate) => {
-        if (!isOverruled(generations, certificate)) place(certificate);
-      });
+      await read(families.checkpoint, checkpointProofSchema, proofBytesMax, placeCheckpoint);
+      await read(families.certificate, certificateSchema, certificateBytesMax, place);
     },
+    async goBack(index) {
+      await forget((certificate) => certificate.index > index);
+      trust = trustUpTo(trust, index);
+    },
+    forgetBefore: (generation) => forget((certificate) => certificate.generation < generation),
     trust: () => trust,
     voterSetBefore: (index) => (index > appliedIndex + 1 || index < 2 ? undefined : voterSetBefore(trust, index)),
     certifiedIndex: () => indexes.at(-1) ?? 0,
@@ -221,9 +254,6 @@ export function createCertificates(init: {
       judgeKept(voterSet.index);
       trust = withVoterSet(trust, voterSet);
     },
-    learn(given) {
-      for (const set of given.sets) trust = withVoterSet(trust, set);
-    },
     take(certificate) {
       const taken = turn.then(() => takeInTurn(certificate));
       turn = taken.catch(() => undefined);
@@ -241,10 +271,7 @@ export function createCertificates(init: {
       ];
     },
     believe({ certificate, configuration, checkpoint }) {
-      for (const index of needless(certificate.index)) {
-        kept.delete(index);
-        indexes.splice(indexes.indexOf(index), 1);
-      }
+      for (const index of needless(certificate.index)) removeKept(index);
       place(certificate);
       if (configuration !== undefined) {
         trust = takeConfiguration(trust, configuration, serving);

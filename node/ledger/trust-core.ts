@@ -19,6 +19,7 @@ import {
   uncertifiedEntriesMax,
 } from '../../protocols/entry-pull.ts';
 import { ParleyError } from '../../protocols/errors.ts';
+import { type GenerationRecord, generationVoters, isOverruled } from '../../protocols/generation.ts';
 import { decodeEntry } from '../../protocols/ledger-entries.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import type { EntryAt } from './ledger-core.ts';
@@ -34,6 +35,8 @@ export interface Place {
 export interface Trust {
   readonly fleet: string;
   readonly sets: readonly [VoterSet, ...VoterSet[]];
+  /** The generations that this peer has accepted: no older one's word counts after their bases. */
+  readonly generations: readonly GenerationRecord[];
 }
 
 /** Ed25519: true when the signature is that key's. */
@@ -63,6 +66,12 @@ export interface Proven {
   readonly checkpoint?: CheckpointProof;
 }
 
+/** Trust in a fleet's first voters, and in those that each accepted generation begins with. */
+export function trustIn(fleet: string, first: VoterSet, generations: readonly GenerationRecord[]): Trust {
+  const trust: Trust = { fleet, sets: [first], generations };
+  return generations.map(generationVoters).reduce(withVoterSet, trust);
+}
+
 /** The set that judges the entry at an index: after the newest change of voters before it. @throws Error for the genesis and before it, a bug. */
 export function voterSetBefore({ sets }: Trust, index: number): VoterSet {
   const set = sets.findLast((each) => each.index < index);
@@ -70,18 +79,24 @@ export function voterSetBefore({ sets }: Trust, index: number): VoterSet {
   return set;
 }
 
-/** The trust that knows one set more, in force after the set's index. */
+/** The trust that knows one set more, in force after the set's index. One that a newer generation went on without is none. */
 export function withVoterSet(trust: Trust, set: VoterSet): Trust {
   const [first, ...rest] = trust.sets;
-  if (set.index <= first.index) return trust;
+  if (set.index <= first.index || isOverruled(trust.generations, set)) return trust;
   const others = rest.filter(({ index }) => index !== set.index);
   return { ...trust, sets: [first, ...[...others, set].sort((a, b) => a.index - b.index)] };
+}
+
+/** The trust of who has gone back to an index: what voters changed after it counts no more, what generations begin with does. */
+export function trustUpTo({ fleet, sets: [first, ...rest], generations }: Trust, index: number): Trust {
+  return rest.filter((set) => set.index <= index).reduce(withVoterSet, trustIn(fleet, first, generations));
 }
 
 /**
  * Takes one more page. Entries without a certificate are kept aside, bounded in number and bytes; with one, all so far is proven.
  * @returns what is kept aside, or what is proven now.
- * @throws ParleyError `chain-mismatch`, `uncertified`, `contradiction` or `too-much-uncertified`, each naming who served it.
+ * @throws ParleyError `chain-mismatch`, `uncertified`, `overruled`, `contradiction` or `too-much-uncertified`, each naming who
+ * served it.
  */
 export function takePage(
   trust: Trust,
@@ -114,7 +129,7 @@ export function takePage(
 
 /**
  * Follows a change of voters that somebody proves.
- * @throws ParleyError `chain-mismatch`, `uncertified`, `contradiction` or `malformed`.
+ * @throws ParleyError `chain-mismatch`, `uncertified`, `overruled`, `contradiction` or `malformed`.
  */
 export function takeConfiguration(trust: Trust, proof: ConfigurationProof, serving: Serving): Trust {
   const { entry, previous, certificate } = proof;
@@ -193,9 +208,13 @@ function proveEntry(trust: Trust, place: Place, certificate: Certificate, servin
   proveCertificate(trust, certificate, serving);
 }
 
-function proveCertificate({ fleet, ...rest }: Trust, certificate: Certificate, serving: Serving): void {
-  const set = voterSetBefore({ fleet, ...rest }, certificate.index);
-  if (isCertified(set, fleet, certificate, serving.verify)) return;
+function proveCertificate(trust: Trust, certificate: Certificate, serving: Serving): void {
+  if (isOverruled(trust.generations, certificate)) {
+    const text = `entry ${certificate.index} of generation ${certificate.generation}, which ended before it`;
+    throw refused('overruled', serving, text);
+  }
+  const set = voterSetBefore(trust, certificate.index);
+  if (isCertified(set, trust.fleet, certificate, serving.verify)) return;
   const signers = certificate.signatures.map(({ raftId }) => raftId).join(', ');
   throw refused(
     'uncertified',

@@ -4,7 +4,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { systemClock } from '../../node/host/clock.ts';
-import { createLedger, type Ledger } from '../../node/ledger/index.ts';
+import type { Logger } from '../../node/interfaces.ts';
+import { createCertificates } from '../../node/ledger/certificates.ts';
+import { createLedger, type Ledger, readGenesis } from '../../node/ledger/index.ts';
 import { verifySignature } from '../../node/mesh/identity.ts';
 import type { GenerationRecord } from '../../protocols/generation.ts';
 import { caughtUp, createLedgerFleet, createTestLogger, type LedgerPeer, letGo } from '../helpers/ledger-peers.ts';
@@ -19,8 +21,13 @@ function recordAt(fleet: string, base: { index: number; term: number; chainHash:
 }
 
 /** The ledger of a peer that was stopped, opened again with what it has accepted. */
-function reopened({ peer, store, blobs, mesh }: LedgerPeer, genesis: Uint8Array, record: GenerationRecord): Ledger {
-  const logger = createTestLogger([]);
+function reopened(
+  { peer, store, blobs, mesh }: LedgerPeer,
+  genesis: Uint8Array,
+  record: GenerationRecord,
+  onInfo: (fields: object) => void = () => undefined,
+): Ledger {
+  const logger: Logger = { ...createTestLogger([]), info: onInfo };
   return createLedger({ self: peer, source: 'voters', genesis, generations: [record] })({
     ...{ store, blobs, mesh, clock: systemClock, logger, verifySignature },
   });
@@ -49,6 +56,63 @@ test('createLedger() goes back to a place before the base of a new generation, a
   await ledger.stop();
   const rest = await web1.store.range({ gte: `entry/${String(base.index + 1).padStart(16, '0')}`, lt: 'entry0' });
   assert.deepEqual(rest, []);
+});
+
+for (const what of ['an entry', 'a change of voters'] as const) {
+  test(`createLedger() takes ${what} of an older generation after the base of its own from nobody`, async (t) => {
+    const fleet = await createLedgerFleet(t);
+    const n1 = await fleet.add('n1', 'consensus');
+    const web1 = await fleet.add('web1', 'voters');
+    await fleet.enrol('web1');
+    await fleet.enrol('n2', ['voter']);
+    await fleet.fill(3);
+    await caughtUp(web1, n1);
+    const base = web1.ledger.state();
+    await web1.stop();
+    if (what === 'an entry') await fleet.fill(1);
+    else await fleet.change([1, 2]);
+    const told = Promise.withResolvers<void>();
+    const ledger = reopened(web1, fleet.genesis, recordAt(base.fleet, base), (fields) => {
+      if (JSON.stringify(fields).includes('generation 0, which ended before it')) told.resolve();
+    });
+    await ledger.start();
+    await web1.mesh.start();
+    await told.promise;
+    assert.deepEqual([ledger.state().index, ledger.state().generation], [base.index, 0]);
+    await ledger.stop();
+    await web1.mesh.stop();
+  });
+}
+
+test('createCertificates() deletes and serves no proofs of what a new generation went on without', async (t) => {
+  const fleet = await createLedgerFleet(t);
+  const n1 = await fleet.add('n1', 'consensus');
+  const web1 = await fleet.add('web1', 'voters');
+  await fleet.enrol('web1');
+  await fleet.enrol('n2', ['voter']);
+  await caughtUp(web1, n1);
+  const base = web1.ledger.state();
+  await fleet.enrol('n3', ['voter']);
+  await fleet.fill(2);
+  await caughtUp(web1, n1);
+  await web1.stop();
+  const certificatesOf = (generations: readonly GenerationRecord[]) =>
+    createCertificates({
+      ...{ store: web1.store, logger: createTestLogger([]), verifySignature, generations },
+      genesis: readGenesis(fleet.genesis),
+      certifiedOf: async () => undefined,
+      keeps: () => new Set(),
+      onCertified: () => undefined,
+    });
+  const served = async (generations: readonly GenerationRecord[]): Promise<number[]> => {
+    const certificates = certificatesOf(generations);
+    await certificates.load();
+    assert.ok((await certificates.proofs(2)).length > 0);
+    return (await certificates.proofs(2)).map(({ entry }) => entry.index).filter((index) => index > base.index);
+  };
+  assert.equal((await served([])).length, 1);
+  assert.deepEqual(await served([recordAt(base.fleet, base)]), []);
+  assert.deepEqual(await served([]), [], 'it is gone from the disk');
 });
 
 test('createLedger() goes back to the foundation where nothing older is kept, and a second start changes nothing', async (t) => {

@@ -10,22 +10,25 @@ import {
   takeConfiguration,
   takePage,
   takeState,
+  trustIn,
+  withVoterSet,
 } from '../../node/ledger/trust-core.ts';
 import { verifySignature } from '../../node/mesh/identity.ts';
 import { encode, sha256Hex } from '../../protocols/codec.ts';
 import { encodeConfigurationChange, entryChainHash } from '../../protocols/consensus-record.ts';
 import { type EntryPage, uncertifiedEntriesMax } from '../../protocols/entry-pull.ts';
+import { type GenerationRecord, generationVoters } from '../../protocols/generation.ts';
 import { type CertifiedChain, createCertifiedChain } from '../helpers/certified-chain.ts';
-import { createLedgerScript } from '../helpers/ledger-script.ts';
+import { createLedgerScript, peerIdOf } from '../helpers/ledger-script.ts';
 import { allSteps } from '../helpers/steps.ts';
-import { signedBy } from '../helpers/voter-keys.ts';
+import { signedBy, voterIdentityOf } from '../helpers/voter-keys.ts';
 
 const serving: Serving = { server: 'the-liar', verify: verifySignature, certainHash: () => undefined };
 
 /** A member that has followed from genesis up to an index. */
 function follow(chain: CertifiedChain, to: number): { trust: Trust; following: Following } {
   const { genesis } = chain.script;
-  let trust: Trust = { fleet: genesis.fleet, sets: [genesis.state.voterSet] };
+  let trust = trustIn(genesis.fleet, genesis.state.voterSet, []);
   let following: Following = { place: genesis.state, pending: [] };
   for (const page of to < 2 ? [] : chain.pages(2, to)) {
     const taken = takePage(trust, following, page, serving);
@@ -317,5 +320,42 @@ describe('takeCheckpoint() and takeState()', () => {
     );
     assert.throws(() => allSteps(takeState(trust, made, data, serving)), { code: 'checkpoint-mismatch' });
     assert.ok(leaving > entering);
+  });
+});
+
+describe('a generation that was accepted', () => {
+  /** What a member trusts that has followed to the last entry and then heard of a generation that goes on from there. */
+  function succeeded(chain: CertifiedChain): { trust: Trust; following: Following } {
+    const { trust, following } = follow(chain, chain.last());
+    const { index, term, chainHash } = following.place;
+    const record: GenerationRecord = {
+      ...{ version: 1, fleet: trust.fleet, number: 1, baseIndex: index, baseTerm: term, baseHash: chainHash },
+      voters: [{ raftId: 1_000_000, peer: peerIdOf('web1'), key: voterIdentityOf('web1').peer }],
+      signature: null,
+    };
+    const known = trustIn(trust.fleet, trust.sets[0], [record]);
+    return { trust: trust.sets.reduce(withVoterSet, known), following };
+  }
+
+  test('takePage() takes nothing of an older generation after the base of a newer one, its first entry neither', () => {
+    for (const count of [1, 2]) {
+      const chain = fiveVoters();
+      const base = chain.last();
+      const { trust, following } = succeeded(chain);
+      chain.fill(count);
+      const code = count === 1 ? 'overruled' : 'uncertified';
+      assert.throws(() => takePage(trust, following, chain.page(base + 1, chain.last()), serving), { code });
+    }
+  });
+
+  test('takeConfiguration() takes no change of voters in the place of those that a newer generation begins with', () => {
+    const chain = fiveVoters();
+    const { trust } = succeeded(chain);
+    const [entering] = chain.change([3, 4, 5]);
+    const proof = chain.proof(entering);
+    assert.throws(() => takeConfiguration(trust, proof, serving), { code: 'overruled' });
+    const { generations } = trust;
+    assert.deepEqual(withVoterSet(trust, chain.script.state().voterSet).sets, trust.sets);
+    assert.deepEqual(trust.sets.at(-1), generations[0] && generationVoters(generations[0]));
   });
 });

@@ -1,0 +1,31 @@
+// Owns the ways to break what follows a recovery that their tests must notice: an older generation's word that still counts,
+// and a newer one that nobody accepted.
+
+import type { Mutant } from './mutant.ts';
+
+const trust = 'test/ledger/trust-core.test.ts';
+const ledger = 'test/ledger/generations.test.ts';
+
+export const generationMutants: readonly Mutant[] = [
+  {
+    name: 'takes entries of an older generation after the base of its own',
+    file: 'node/ledger/trust-core.ts',
+    text: 'if (isOverruled(trust.generations, certificate)) {',
+    replacement: 'if (trust.fleet === certificate.chainHash) {',
+    tests: [trust, ledger],
+  },
+  {
+    name: 'puts voters of an older generation in the place of those of its own',
+    file: 'node/ledger/trust-core.ts',
+    text: 'if (set.index <= first.index || isOverruled(trust.generations, set)) return trust;',
+    replacement: 'if (set.index <= first.index) return trust;',
+    tests: [trust],
+  },
+  {
+    name: 'serves proofs that a newer generation went on without',
+    file: 'node/ledger/certificates.ts',
+    text: "if (isOverruled(generations, certificate)) overruled.push({ type: 'del', key });\n        else take(record);",
+    replacement: 'take(record);',
+    tests: [ledger],
+  },
+];
