@@ -61,6 +61,9 @@ export function verdictOn(entry: JudgedEntry, known: Known): Verdict {
       return verdictOnCancelling(read.body, known.state);
     case 'checkpoint-made':
       return verdictOnCheckpoint(entry.index, read.body, known);
+    case 'generation-begun':
+      // The record proves it, and only where it was accepted; what follows on it in the chain is signed.
+      return refuse('its record alone proves that a generation begins', known.state.generationIndex < entry.index);
     default:
       return sign;
   }

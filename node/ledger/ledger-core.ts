@@ -2,6 +2,7 @@
 // reads no clock and no chance. An entry that does not hold in the state changes nothing but its command's result.
 
 import { ParleyError, toErrorRecord } from '../../protocols/errors.ts';
+import type { GenerationRecord } from '../../protocols/generation.ts';
 import { decodeEntry, type EntryKind, type LedgerEntry } from '../../protocols/ledger-entries.ts';
 import { type CommandResult, commandsKeptMax, type LedgerState } from '../../protocols/ledger-state.ts';
 import { commandIdKeptMs } from '../../protocols/limits.ts';
@@ -38,6 +39,16 @@ export interface EntryAt {
 }
 
 export { beginBatch } from './tables-core.ts';
+
+/** What a peer applies entries by, beside its state. */
+export interface Rules {
+  /** It goes past no entry that raises the level beyond this. */
+  readonly levelMax: number;
+  /** Only generations that it has accepted begin here. */
+  readonly generations: readonly GenerationRecord[];
+}
+
+const noRules: Rules = { levelMax: Number.POSITIVE_INFINITY, generations: [] };
 
 export interface Applied {
   readonly state: LedgerState;
@@ -93,30 +104,30 @@ const handlers: { readonly [K in EntryKind]: Handler<K> } = {
  * Applies the entry that follows the state's index. The given state stays as it is.
  * @throws Error when the entry does not follow: a bug of the caller.
  */
-export function applyEntry(state: LedgerState, at: EntryAt): Applied {
+export function applyEntry(state: LedgerState, at: EntryAt, rules: Rules = noRules): Applied {
   beginBatch();
-  return applyNext(state, at, Number.POSITIVE_INFINITY);
+  return applyNext(state, at, rules);
 }
 
 /**
  * Applies one entry of a batch that beginBatch() began. States of the batch are valid until the next entry: only the last
  * one may be handed out.
- * @throws ParleyError `level-unsupported` for an entry that raises the level beyond `levelMax`; nothing has changed then.
+ * @throws ParleyError `level-unsupported` for an entry that raises the level beyond `rules.levelMax`; nothing has changed then.
  */
-export function applyNext(state: LedgerState, at: EntryAt, levelMax: number): Applied {
+export function applyNext(state: LedgerState, at: EntryAt, rules: Rules): Applied {
   if (at.index !== state.index + 1) throw new Error(`entry ${at.index} does not follow ${state.index}`);
   const moved = { ...state, index: at.index, term: at.term, chainHash: at.chainHash };
   if (at.type === 'configuration') return { state: configured(moved, at) };
   const entry = at.data.byteLength === 0 ? undefined : readEntry(at.data);
   if (entry === undefined) return { state: moved };
-  if (entry.kind === 'level-raised' && entry.body.level > levelMax) {
-    const text = `the ledger rises to level ${entry.body.level} at entry ${at.index}: this release knows ${levelMax}`;
+  if (entry.kind === 'level-raised' && entry.body.level > rules.levelMax) {
+    const text = `the ledger rises to level ${entry.body.level} at entry ${at.index}: this release knows ${rules.levelMax}`;
     throw new ParleyError('level-unsupported', text, { hint: 'Update Parley on this peer.' });
   }
   const timed = { ...moved, timeMs: Math.max(moved.timeMs, entry.timeMs) };
   const known = entry.commandId === undefined ? undefined : timed.commands[entry.commandId];
   if (known !== undefined) return { state: timed, result: known, entry };
-  const { state: next, task, error, bug } = handle(timed, entry, at.index);
+  const { state: next, task, error, bug } = handle(timed, entry, at.index, rules);
   const result: CommandResult = { index: at.index, atMs: timed.timeMs, task: task ?? null, error: error ?? null };
   return {
     state: entry.commandId === undefined ? next : withCommand(next, entry.commandId, result),
@@ -140,8 +151,9 @@ function handle(
   state: LedgerState,
   entry: LedgerEntry,
   index: number,
+  { generations }: Rules,
 ): Change & { readonly error?: CommandResult['error']; readonly bug?: unknown } {
-  const meta: EntryMeta = { index, actor: entry.actor, commandId: entry.commandId ?? null };
+  const meta: EntryMeta = { index, actor: entry.actor, commandId: entry.commandId ?? null, generations };
   const handler = handlers[entry.kind] as (state: LedgerState, body: unknown, meta: EntryMeta) => Change;
   beginEntry();
   try {

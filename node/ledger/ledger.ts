@@ -117,6 +117,7 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
         first,
         snapshots,
         logger,
+        generations,
         stopsAtLevel: init.source === 'consensus',
         onEntry(entry, applied) {
           proposals.applied(entry, applied.result);

@@ -4,6 +4,7 @@
 import { hashOf } from '../../protocols/codec.ts';
 import { entryChainHash } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
+import type { GenerationRecord } from '../../protocols/generation.ts';
 import type { EntryDraft } from '../../protocols/ledger-entries.ts';
 import { type LedgerState, ledgerLevelMax } from '../../protocols/ledger-state.ts';
 import type { Logger } from '../interfaces.ts';
@@ -44,8 +45,10 @@ export function createReplica(init: {
   readonly onSaved: () => void;
   /** Whether an entry beyond this release's level stops the replica (voters) or is skipped (members). */
   readonly stopsAtLevel: boolean;
+  readonly generations: readonly GenerationRecord[];
 }): Replica {
-  const { snapshots, logger } = init;
+  const { snapshots, logger, generations } = init;
+  const rules = { levelMax: init.stopsAtLevel ? ledgerLevelMax : Number.POSITIVE_INFINITY, generations };
   let state = init.first;
   let saved = { index: init.first.index, bytes: 0 };
   let bytesSince = 0;
@@ -61,7 +64,7 @@ export function createReplica(init: {
         hint: 'Compare the logs of the voters: one of them is damaged or forged.',
       });
     }
-    const applied = applyNext(state, entry, init.stopsAtLevel ? ledgerLevelMax : Number.POSITIVE_INFINITY);
+    const applied = applyNext(state, entry, rules);
     state = applied.state;
     bytesSince += entry.data.byteLength;
     if (applied.bug !== undefined) logger.error({ index: entry.index, error: applied.bug }, 'applying an entry failed');

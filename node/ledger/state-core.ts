@@ -2,6 +2,7 @@
 // Records never change: a change makes a new one and puts it into its table (tables-core.ts).
 
 import { ParleyError } from '../../protocols/errors.ts';
+import type { GenerationRecord } from '../../protocols/generation.ts';
 import type { EntryBody, EntryKind } from '../../protocols/ledger-entries.ts';
 import { isOpen } from '../../protocols/ledger-rules.ts';
 import type { LedgerState, Member, Task } from '../../protocols/ledger-state.ts';
@@ -14,6 +15,8 @@ export interface EntryMeta {
   readonly index: number;
   readonly actor: string;
   readonly commandId: string | null;
+  /** Those that this peer has accepted. */
+  readonly generations: readonly GenerationRecord[];
 }
 
 /** What applying came to: the next state and the task that the entry started or acted on. */

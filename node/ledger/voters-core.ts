@@ -8,7 +8,7 @@ import {
   nextVoterSet,
   type VoterIdentity,
 } from '../../protocols/certificate.ts';
-import { generationVoters, raftIdsPerGeneration } from '../../protocols/generation.ts';
+import { generationHash, generationVoters, raftIdsPerGeneration } from '../../protocols/generation.ts';
 import { votersWarning, votingMembers } from '../../protocols/ledger-rules.ts';
 import { type LedgerState, type Member, removedPeersKeptMax } from '../../protocols/ledger-state.ts';
 import { votersMax } from '../../protocols/limits.ts';
@@ -90,6 +90,10 @@ function withoutSuccessor(state: LedgerState, peer: string): LedgerState {
 export const generationBegun: Handler<'generation-begun'> = (state, record, meta) => {
   if (record.number <= state.generation || record.baseIndex !== meta.index - 1) {
     throw refusal('generation-misplaced', `generation ${record.number} does not begin at entry ${meta.index}`);
+  }
+  // Any controller can write a record: the recovery key or root vouch for it, and that is found out before it is accepted.
+  if (!meta.generations.some((accepted) => generationHash(accepted) === generationHash(record))) {
+    throw refusal('generation-unknown', `nobody has vouched for this generation ${record.number} here`);
   }
   let next: LedgerState = {
     ...state,

@@ -28,4 +28,18 @@ export const generationMutants: readonly Mutant[] = [
     replacement: 'take(record);',
     tests: [ledger],
   },
+  {
+    name: 'begins a generation that nobody has vouched for',
+    file: 'node/ledger/voters-core.ts',
+    text: 'if (!meta.generations.some((accepted) => generationHash(accepted) === generationHash(record))) {',
+    replacement: 'if (meta.generations.length > 1) {',
+    tests: [ledger],
+  },
+  {
+    name: 'certifies the first entry of a generation by itself',
+    file: 'node/ledger/certify-core.ts',
+    text: "return refuse('its record alone proves that a generation begins', known.state.generationIndex < entry.index);",
+    replacement: 'return sign;',
+    tests: ['test/ledger/certify-core.test.ts'],
+  },
 ];

@@ -8,6 +8,7 @@ import { type Applied, applyEntry } from '../../node/ledger/ledger-core.ts';
 import { encodeConfigurationContext } from '../../protocols/certificate.ts';
 import { sha256Hex } from '../../protocols/codec.ts';
 import { type Configuration, encodeConfigurationChange, entryChainHash } from '../../protocols/consensus-record.ts';
+import type { GenerationRecord } from '../../protocols/generation.ts';
 import { type EntryBody, type EntryKind, encodeEntry, type LedgerEntry } from '../../protocols/ledger-entries.ts';
 import type { CommandResult, LedgerState } from '../../protocols/ledger-state.ts';
 import type { Role } from '../../protocols/primitives.ts';
@@ -40,6 +41,8 @@ export interface ApplyOptions {
 export interface LedgerScript {
   readonly genesis: Genesis;
   readonly entries: CommittedEntry[];
+  /** Those that the ledger's peer has accepted. */
+  readonly generations: GenerationRecord[];
   state(): LedgerState;
   /** Applies an entry, valid or not. */
   apply<K extends EntryKind>(kind: K, body: EntryBody<K>, options?: ApplyOptions): CommandResult;
@@ -75,12 +78,13 @@ export function createLedgerScript(
   let state = freeze(genesis.state);
   let timeMs = startMs;
   const entries: CommittedEntry[] = [];
+  const generations: GenerationRecord[] = [];
 
   function place(type: 'normal' | 'configuration', data: Uint8Array): Applied {
     const entry = { index: state.index + 1, term: 1, type, data };
     const committed = { ...entry, chainHash: entryChainHash(state.chainHash, entry) };
     entries.push(committed);
-    const applied = applyEntry(state, committed);
+    const applied = applyEntry(state, committed, { levelMax: Number.POSITIVE_INFINITY, generations });
     if (applied.bug !== undefined) throw applied.bug;
     state = freeze(applied.state);
     return applied;
@@ -89,6 +93,7 @@ export function createLedgerScript(
   const script: LedgerScript = {
     genesis,
     entries,
+    generations,
     state: () => state,
     apply(kind, body, { actor = `root@${founder}`, commandId, afterMs = 1_000 } = {}) {
       timeMs += afterMs;

@@ -44,6 +44,22 @@ function deployed(): { script: LedgerScript; task: string; plan: string } {
 }
 
 describe('verdictOn()', () => {
+  test('never signs the first entry of a generation, and raises the alarm where nobody vouches for that', () => {
+    const script = createLedgerScript();
+    const { fleet, index, term, chainHash } = script.state();
+    const record = {
+      ...{ version: 1 as const, fleet, number: 1, baseIndex: index, baseTerm: term, baseHash: chainHash },
+      voters: [{ raftId: 1_000_000, peer: peerIdOf('n1'), key: voterKeyOf('n1') }],
+      signature: null,
+    };
+    script.refuse('generation-unknown', 'generation-begun', record);
+    assert.ok(isAlarm(judge(script)));
+    const { index: baseIndex, chainHash: baseHash } = script.state();
+    script.generations.push({ ...record, baseIndex, baseHash });
+    script.accept('generation-begun', { ...record, baseIndex, baseHash });
+    assert.deepEqual([judge(script).kind, isAlarm(judge(script))], ['refuse', false]);
+  });
+
   test('signs an order that this ledger accepted, and none that it refused', () => {
     const { script, task, plan } = deployed();
     const closure = `/nix/store/${'a'.repeat(32)}-web1`;

@@ -142,7 +142,9 @@ test('generationBegun() leaves the vote to those of its record alone, and number
   script.configure({ voters: [1, 2], votersOutgoing: [1, 2, 3] });
   const record = recordAt(script.state().fleet, script.state());
   script.refuse('generation-misplaced', 'generation-begun', { ...record, baseIndex: record.baseIndex - 1 });
+  script.refuse('generation-unknown', 'generation-begun', recordAt(script.state().fleet, script.state()));
   const placed = recordAt(script.state().fleet, script.state());
+  script.generations.push(placed);
   script.accept('generation-begun', placed);
   const { generation, generationIndex, voterSet, joint, members, nextRaftId } = script.state();
   assert.deepEqual([generation, generationIndex, joint], [1, placed.baseIndex + 1, null]);
@@ -163,4 +165,18 @@ test('generationBegun() leaves the vote to those of its record alone, and number
   );
   assert.ok(nextRaftId > 1_000_000);
   script.refuse('generation-misplaced', 'generation-begun', recordAt(script.state().fleet, script.state()));
+});
+
+test('createLedger() begins no generation that it has not accepted, whoever proposes and signs it', async (t) => {
+  const fleet = await createLedgerFleet(t);
+  const n1 = await fleet.add('n1', 'consensus');
+  const web1 = await fleet.add('web1', 'voters');
+  await fleet.enrol('web1');
+  await caughtUp(web1, n1);
+  await fleet.propose('generation-begun', recordAt(n1.ledger.state().fleet, n1.ledger.state())).catch(() => undefined);
+  await fleet.fill(2);
+  await caughtUp(web1, n1);
+  for (const { ledger } of [n1, web1]) {
+    assert.deepEqual([ledger.state().generation, ledger.state().voterSet.generation], [0, 0]);
+  }
 });
