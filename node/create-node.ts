@@ -11,7 +11,7 @@ import { createClosures, createSecondHolder } from './closure/index.ts';
 import type { LoadedConfig } from './config.ts';
 import { createConsensus } from './consensus/index.ts';
 import { createControl } from './control/index.ts';
-import { createDevice } from './device/index.ts';
+import { createDevice, isBeforeArming } from './device/index.ts';
 import { builderKeyFileOf, identityFileOf, loadMembership, loadVoterKey, nixSystem } from './enrolment.ts';
 import {
   createContainedMachine,
@@ -75,7 +75,7 @@ export async function createNode(config: LoadedConfig): Promise<TurningPeer> {
     ledger: mesh.ledger,
     hasLeader: () => mesh.consensus === null || mesh.consensus.status().leader !== undefined,
     announceKey: control.announceKey,
-    isBusy: () => device.device.activity() !== null,
+    isBusy: () => !isBeforeArming(device.device.activity()?.state ?? 'ordered'),
     clock,
     logger,
   });

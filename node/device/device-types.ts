@@ -1,5 +1,6 @@
 // Owns the public shape of the device room: the machine that it switches, and what it needs of its neighbours. Types only.
 
+import type { OrderState } from '../../protocols/journal.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import type {
   Clock,
@@ -121,7 +122,7 @@ export interface DeviceComponents {
 /** What the device does now, for beats. */
 export interface DeviceActivity {
   readonly order: number;
-  readonly state: string;
+  readonly state: OrderState;
   readonly text: string;
   readonly bytesDone: number;
   readonly bytesTotal: number;

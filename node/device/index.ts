@@ -2,6 +2,7 @@
 // by itself when that cannot be proven to have worked.
 
 export { createDevice } from './device.ts';
+export { isBeforeArming } from './device-core.ts';
 export type {
   Device,
   DeviceActivity,

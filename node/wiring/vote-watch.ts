@@ -17,7 +17,7 @@ const forlornMs = 30_000;
 export interface VoteWatch extends Startable {
   /** Resolves with the first turn that is due. */
   readonly turned: Promise<VoteTurn>;
-  /** Something else than the ledger says what this peer must become. */
+  /** Something else than the ledger says what this peer must become, once no switch is under way: of several the first. */
   turn(to: VoteTurn): void;
   /** Consensus could not start with the log that it found: this peer goes on without, since others vote. */
   damaged(error: Error): void;
@@ -43,7 +43,7 @@ export function createVoteWatch(init: {
   readonly hasLeader: () => boolean;
   /** The ledger is to be told of this key. */
   readonly announceKey: (key: string) => void;
-  /** True while the device must not be interrupted. */
+  /** True while an interruption would undo a switch. That ends by itself; an order may wait for ever to be armed. */
   readonly isBusy: () => boolean;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -52,6 +52,8 @@ export function createVoteWatch(init: {
     const { promise: turned, resolve } = Promise.withResolvers<VoteTurn>();
     let stops: (() => void)[] = [];
     let looking: Promise<void> | undefined;
+    /** Said from outside the ledger, and waiting for the device. */
+    let due: VoteTurn | undefined;
     let notedIndex = 0;
     let ledAtMs = clock.monotonicMs();
     let stopFollowing: (() => Promise<void>) | undefined;
@@ -65,6 +67,10 @@ export function createVoteWatch(init: {
     }
 
     async function look(): Promise<void> {
+      if (due !== undefined) {
+        if (!isBusy()) turn(due);
+        return;
+      }
       await noteVoters(ledger.state());
       const key = await folder.key();
       const step = nextVoteStep(stateSeen(), { peer: init.self, raftId: init.raftId, key });
@@ -135,7 +141,10 @@ export function createVoteWatch(init: {
 
     return {
       turned,
-      turn,
+      turn(to) {
+        due ??= to;
+        wake();
+      },
       damaged(error) {
         logger.error({ error: error.message }, 'this voter sets its log aside and takes part under a new key');
         resolve({ kind: 'set-aside', reason: error.message });

@@ -154,6 +154,13 @@ export const membershipMutants: readonly Mutant[] = [
     tests: [voting],
   },
   {
+    name: 'undoes a switch for a new generation',
+    file: 'node/wiring/vote-watch.ts',
+    text: 'if (!isBusy()) turn(due);',
+    replacement: 'turn(due);',
+    tests: ['test/node/vote-watch.test.ts'],
+  },
+  {
     name: 'recovers up to what the last batch knew to be committed',
     file: 'node/consensus/offline-log.ts',
     text: 'if (entry === undefined) return entries;',

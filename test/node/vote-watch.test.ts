@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { foundFleet } from '../../node/enrolment.ts';
 import { createVoteFolder } from '../../node/wiring/vote-folder.ts';
+import type { VoteTurn } from '../../node/wiring/vote-plan.ts';
 import { createVoteWatch } from '../../node/wiring/vote-watch.ts';
 import type { VoterSet } from '../../protocols/certificate.ts';
 import { check } from '../../protocols/codec.ts';
@@ -213,5 +214,37 @@ test('createVoteWatch() begins anew as a member where its raft id counts nowhere
   t.after(() => clearInterval(looking));
   assert.equal((await watch.turned).kind, 'give-up');
   assert.ok(clock.monotonicMs() >= 30_000, `after ${clock.monotonicMs()} ms`);
+  await watch.stop();
+});
+
+test('turn() waits until no switch is under way, and keeps to what was said first', async (t) => {
+  const clock = createManualClock();
+  let busy = true;
+  let looks = 0;
+  const isBusy = () => {
+    looks += 1;
+    return busy;
+  };
+  const watch = createVoteWatch({ self: peerIdOf('n1'), raftId: 1, generation: 0 })({
+    ...{ folder: createVoteFolder(await voterFolder(t)), ledger: ledgerOf(createLedgerScript()), clock, logger },
+    ...{ hasLeader: () => true, announceKey: () => undefined, isBusy },
+  });
+  let turned: VoteTurn | undefined;
+  void watch.turned.then((turn) => {
+    turned = turn;
+  });
+  await watch.start();
+  const first = { kind: 'new-generation', records: [], contacts: [] } as const;
+  watch.turn(first);
+  watch.turn({ kind: 'freeze', reason: 'two of them' });
+  while (looks < 3) {
+    clock.advance(1_000);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  assert.equal(turned, undefined, 'a switch would be undone');
+  busy = false;
+  const looking = setInterval(() => clock.advance(1_000), 5);
+  t.after(() => clearInterval(looking));
+  assert.deepEqual(await watch.turned, first);
   await watch.stop();
 });
