@@ -129,6 +129,8 @@ async function nameGeneration(given: PeerArguments, stateFolder: string): Promis
   await createVoteFolder(stateFolder).nameGeneration(given.token);
   return {
     document: { name, record: given.token },
-    lines: [`'${name}' accepts the generation with this record, and no other one of its number, once it meets it.`],
+    lines: [
+      `'${name}' accepts the generation with this record once it meets it, in the place of any other of its number.`,
+    ],
   };
 }

@@ -15,7 +15,14 @@ import { createLedger, type Ledger } from './ledger/index.ts';
 import { loadIdentity, verifySignature } from './mesh/index.ts';
 import { createBlobStore, createTentativeStore, createWitnessFile, lockStateFolder, openStore } from './store/index.ts';
 import { signRecord } from './wiring/recovery-key.ts';
-import { createVoteFolder, logFolderOf, setAsideBefore, type VoteFolder, witnessFileOf } from './wiring/vote-folder.ts';
+import {
+  createVoteFolder,
+  ledgerFolderOf,
+  logFolderOf,
+  setAsideBefore,
+  type VoteFolder,
+  witnessFileOf,
+} from './wiring/vote-folder.ts';
 
 /** How far a survivor is. */
 export interface Survey {
@@ -103,7 +110,7 @@ async function withSurvivor<T>(stateFolder: string, work: (survivor: Survivor) =
   try {
     const membership = await createVoteFolder(stateFolder).membership();
     const { peer } = await loadIdentity(identityFileOf(stateFolder));
-    const store = createTentativeStore(await openStore(join(stateFolder, 'ledger')));
+    const store = createTentativeStore(await openStore(ledgerFolderOf(stateFolder)));
     const { genesis, contacts, generations = [], name } = membership;
     const hasLog = await isFolder(logFolderOf(stateFolder));
     const source = hasLog ? 'consensus' : 'voters';

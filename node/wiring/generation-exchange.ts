@@ -1,5 +1,5 @@
 // Owns how a peer hears of generations: it asks each peer that it meets, believes a record that the recovery key has signed or
-// that root has named on this device, and keeps to the first one that it sees.
+// that root has named on this device, and keeps to the first one that it sees; what root has named wins over any other.
 
 import { decode, encode } from '../../protocols/codec.ts';
 import { ParleyError } from '../../protocols/errors.ts';
@@ -84,18 +84,24 @@ export function createGenerationExchange(init: GenerationExchangeInit): (compone
     }
 
     async function consider(records: readonly GenerationRecord[], peer: string): Promise<void> {
-      const fresh: GenerationRecord[] = [];
-      for (const record of records.toSorted((a, b) => a.number - b.number)) {
-        if (record.fleet !== fleet || !(await isBelieved(record, peer))) continue;
-        const hash = generationHash(record);
-        const pinned = [...known, ...fresh].find(({ number }) => number === record.number);
-        if (pinned === undefined) fresh.push(record);
-        else if (generationHash(pinned) !== hash && !init.isFrozen)
+      const believed: GenerationRecord[] = [];
+      for (const record of records) {
+        if (record.fleet === fleet && (await isBelieved(record, peer))) believed.push(record);
+      }
+      const newest = Math.max(...[...known, ...believed].map(({ number }) => number));
+      const fresh = new Map<number, GenerationRecord>();
+      for (const record of believed.toSorted((a, b) => a.number - b.number)) {
+        if (record.number < (known.at(-1)?.number ?? 0)) continue;
+        const pinned = fresh.get(record.number) ?? known.find(({ number }) => number === record.number);
+        const [hash, pinnedHash] = [generationHash(record), pinned && generationHash(pinned)];
+        if (hash === pinnedHash || (pinnedHash !== undefined && (await isNamed(pinnedHash)))) continue;
+        if (pinned === undefined || (await isNamed(hash))) fresh.set(record.number, record);
+        // A newer generation settles which of two rivals was right.
+        else if (record.number === newest && !init.isFrozen)
           return onTurn({ kind: 'freeze', reason: rivalText(pinned, record) });
       }
-      const newest = known.at(-1)?.number ?? 0;
-      const newer = fresh.filter(({ number }) => number > newest);
-      if (newer.length > 0) onTurn({ kind: 'new-generation', records: newer, contacts: contactsFor(newer) });
+      const taken = [...fresh.values()];
+      if (taken.length > 0) onTurn({ kind: 'new-generation', records: taken, contacts: contactsFor(taken) });
     }
 
     /** Whom to ask once the own ledger has gone back: those who vote now first. */

@@ -41,7 +41,7 @@ export interface VoteFolder {
   settle(): Promise<Membership>;
   /** Carries a turn out; called again after a crash, it ends the same. */
   carryOut(turn: VoteTurn): Promise<void>;
-  /** Hashes of generations that root has named on this device. */
+  /** Hashes of generations that root has named on this device: each wins over any other of its number. */
   namedGenerations(): Promise<string[]>;
   nameGeneration(hash: string): Promise<void>;
   /** The public half of the voting key; null without one. */
@@ -54,6 +54,7 @@ export interface VoteFolder {
   logBegun(): Promise<void>;
 }
 
+export const ledgerFolderOf = (stateFolder: string): string => join(stateFolder, 'ledger');
 /** Where a voter's log lies, and its witness beside it. */
 export const logFolderOf = (stateFolder: string): string => join(stateFolder, 'consensus');
 export const witnessFileOf = (stateFolder: string): string => join(stateFolder, 'consensus.witness');
@@ -128,10 +129,13 @@ export function createVoteFolder(stateFolder: string, files: FolderFiles = realF
         case 'new-generation': {
           const { generations = [] } = await loadMembership(stateFolder);
           await files.remove(keyFile);
-          const all = [...generations, ...turn.records].slice(-generationsMax);
+          const kept = generations.filter(({ number }) => !turn.records.some((record) => record.number === number));
+          const all = [...kept, ...turn.records].slice(-generationsMax);
           const votersIndex = (all.at(-1)?.baseIndex ?? 0) + 1;
           // Before the record counts: a log of an older generation never lies beside a newer one.
           await clearLog();
+          // Entries of the rival, which has the same number, could not be told from those of the generation.
+          if (kept.length < generations.length) await files.remove(ledgerFolderOf(stateFolder));
           await write({ raftId: 0, generations: all, contacts: [...turn.contacts], votersIndex });
           return;
         }
@@ -169,6 +173,7 @@ export function createVoteFolder(stateFolder: string, files: FolderFiles = realF
       const names = new Set([...(await readNames(namesFile)), hash]);
       await writeFile(`${namesFile}.new`, [...names, ''].join('\n'), { mode: 0o600, flush: true });
       await rename(`${namesFile}.new`, namesFile);
+      await syncFolder(stateFolder);
     },
     makeKey: async () => (await openKey(keyFile)).peer,
     dropKey: () => files.remove(keyFile),

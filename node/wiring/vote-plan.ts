@@ -20,7 +20,7 @@ export type VoteTurn =
   | { readonly kind: 'give-up'; readonly roles: readonly Role[] }
   /** What it promised as a voter is lost. */
   | { readonly kind: 'set-aside'; readonly reason: string }
-  /** The fleet has begun a new generation without it. */
+  /** The fleet has begun new generations without it; one that it follows and whose number is among them gives way. */
   | {
       readonly kind: 'new-generation';
       readonly records: readonly GenerationRecord[];

@@ -212,8 +212,29 @@ export const membershipMutants: readonly Mutant[] = [
   {
     name: 'takes a rival for the generation that it keeps to',
     file: 'node/wiring/generation-exchange.ts',
-    text: '        if (pinned === undefined) fresh.push(record);',
-    replacement: '        if (pinned === undefined || generationHash(pinned) !== hash) fresh.push(record);',
+    text: 'if (pinned === undefined || (await isNamed(hash)))',
+    replacement: 'if (pinned === undefined || hash.length > 0)',
+    tests: [recovery],
+  },
+  {
+    name: 'freezes at a rival of what root has named',
+    file: 'node/wiring/generation-exchange.ts',
+    text: 'if (pinned === undefined || (await isNamed(hash)))',
+    replacement: 'if (pinned === undefined)',
+    tests: [recovery],
+  },
+  {
+    name: 'freezes at rivals that a newer generation has settled',
+    file: 'node/wiring/generation-exchange.ts',
+    text: 'else if (record.number === newest && !init.isFrozen)',
+    replacement: 'else if (!init.isFrozen)',
+    tests: [recovery],
+  },
+  {
+    name: 'mixes the ledgers of two generations of one number',
+    file: 'node/wiring/vote-folder.ts',
+    text: 'if (kept.length < generations.length)',
+    replacement: 'if (kept.length > generations.length)',
     tests: [recovery],
   },
   {

@@ -2,7 +2,7 @@
 // two changes leaves no vote behind that could do harm.
 
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { access, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -245,6 +245,44 @@ test('createGenerationExchange() freezes at a rival of the record that it keeps 
     undefined,
     'anybody can write that',
   );
+});
+
+test('createGenerationExchange() lives in peace with rivals that a newer generation has settled', async () => {
+  const [first, rival, second] = [recordOf(1), recordOf(1, { baseIndex: 12 }), recordOf(2, { baseIndex: 11 })];
+  assert.equal(await told([rival, second], [first, second]), undefined);
+  assert.equal(await told([first, second], [rival]), undefined);
+  const settled = { kind: 'new-generation', records: [second], contacts: [{ ...contact, raftId: 2_000_000 }] };
+  for (const isFrozen of [false, true]) assert.deepEqual(await told([rival], [first, second], { isFrozen }), settled);
+  assert.equal((await told([first, second], [recordOf(2, { baseIndex: 13 })]))?.kind, 'freeze');
+});
+
+test('createGenerationExchange() takes what root has named for any other of its number', async () => {
+  const [signed, unsigned] = [recordOf(1), recordOf(1, { baseIndex: 12, signature: null })];
+  const named = [generationHash(unsigned)];
+  const taken = { kind: 'new-generation', records: [unsigned], contacts };
+  for (const [what, known, theirs] of [
+    ['both are new', [], [signed, unsigned]],
+    ['both are new, in another order', [], [unsigned, signed]],
+    ['a signed one was there first', [signed], [unsigned]],
+  ] as const) {
+    for (const isFrozen of [false, true]) assert.deepEqual(await told(known, theirs, { named, isFrozen }), taken, what);
+  }
+  assert.equal(await told([unsigned], [signed], { named }), undefined, 'it is there already');
+  assert.equal(await told([signed, recordOf(2)], [unsigned], { named }), undefined, 'a newer one has settled it');
+});
+
+test("carryOut() of 'new-generation' replaces a rival together with the ledger that followed it", async (t) => {
+  const stateFolder = await survivor(t);
+  const folder = createVoteFolder(stateFolder);
+  await folder.carryOut({ kind: 'new-generation', records: [recordOf(1)], contacts });
+  const ledgerFolder = join(stateFolder, 'ledger');
+  await mkdir(ledgerFolder);
+  await folder.carryOut({ kind: 'new-generation', records: [recordOf(2)], contacts });
+  await access(ledgerFolder);
+  const rival = recordOf(2, { baseIndex: 12 });
+  await folder.carryOut({ kind: 'new-generation', records: [rival], contacts });
+  assert.deepEqual((await folder.settle()).generations, [recordOf(1), rival]);
+  await assert.rejects(access(ledgerFolder), { code: 'ENOENT' });
 });
 
 test("carryOut() of 'new-generation' gives the older vote up and keeps the records; 'freeze' keeps the reason", async (t) => {
