@@ -11,6 +11,8 @@ const handshakesMax = 8;
 const handshakeTurnMs = 250;
 
 const lengthBytes = 2;
+/** What is larger consists of several pieces: as one it would be too large a message for a WebSocket, and copied for nothing. */
+const joinedBytesMax = 64 * 1024;
 const noLengthYet = new RangeError('the length of the next piece is not here yet');
 
 type Factory = ReturnType<ReturnType<typeof noise>>;
@@ -94,7 +96,7 @@ function quick(secured: Secured, raw: Raw): Secured {
   // Where another release of libp2p does it in another way, all works and costs more.
   if (hasLengthDecoder(connection)) connection.decoder.lengthDecoder = lengthOf;
   const send = raw.send.bind(raw);
-  raw.send = (data) => send(data.subarray());
+  raw.send = (data) => send(data.byteLength > joinedBytesMax ? data : data.subarray());
   return secured;
 }
 
