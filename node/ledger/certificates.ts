@@ -155,18 +155,14 @@ export function createCertificates(init: {
   function placeConfiguration(index: number): void {
     const proof = unjudged.get(index);
     if (proof === undefined) return;
-    trust = takeConfiguration(trust, proof, serving);
-    proven.set(index, proof.certificate);
-    unjudged.delete(index);
-  }
-
-  function judgeKept(index: number): void {
     try {
-      placeConfiguration(index);
+      trust = takeConfiguration(trust, proof, serving);
+      proven.set(index, proof.certificate);
     } catch (error) {
-      unjudged.delete(index);
+      if (error instanceof ParleyError && error.code === 'proof-missing') return;
       logger.error({ index, error: String(error) }, 'a stored proof is damaged and left out');
     }
+    unjudged.delete(index);
   }
 
   function placeCheckpoint(proof: CheckpointProof): void {
@@ -251,7 +247,7 @@ export function createCertificates(init: {
     applied({ index, voterSet }) {
       appliedIndex = index;
       if (trust.sets.some((set) => set.index === voterSet.index)) return;
-      judgeKept(voterSet.index);
+      placeConfiguration(voterSet.index);
       trust = withVoterSet(trust, voterSet);
     },
     take(certificate) {
@@ -276,6 +272,7 @@ export function createCertificates(init: {
       if (configuration !== undefined) {
         trust = takeConfiguration(trust, configuration, serving);
         proven.set(certificate.index, certificate);
+        for (const index of unjudged.keys()) placeConfiguration(index);
       }
       if (checkpoint !== undefined) placeCheckpoint(checkpoint);
       init.onCertified(certificate);

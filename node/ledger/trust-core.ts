@@ -128,14 +128,20 @@ export function takePage(
 }
 
 /**
- * Follows a change of voters that somebody proves.
- * @throws ParleyError `chain-mismatch`, `uncertified`, `overruled`, `contradiction` or `malformed`.
+ * Follows a change of voters that somebody proves. One that leaves a joint set names no voters: it says something only to
+ * whoever knows that set.
+ * @throws ParleyError `chain-mismatch`, `uncertified`, `overruled`, `contradiction`, `malformed` or `proof-missing` (retryable).
  */
 export function takeConfiguration(trust: Trust, proof: ConfigurationProof, serving: Serving): Trust {
   const { entry, previous, certificate } = proof;
   proveEntry(trust, { ...entry, chainHash: entryChainHash(previous, entry) }, certificate, serving);
   const before = voterSetBefore(trust, entry.index);
-  return withVoterSet(trust, nextVoterSet(before, entry.index, configurationContextOf(entry)));
+  const context = configurationContextOf(entry);
+  if (context === undefined && before.votersOutgoing.length === 0) {
+    const text = `peer ${serving.server} left out the change of voters that entry ${entry.index} ends`;
+    throw new ParleyError('proof-missing', text, { retryable: true });
+  }
+  return withVoterSet(trust, nextVoterSet(before, entry.index, context));
 }
 
 /**

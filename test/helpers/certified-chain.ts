@@ -6,10 +6,13 @@ import type { CommittedEntry } from '../../node/ledger/index.ts';
 import { recordsOf } from '../../node/ledger/trust-core.ts';
 import type { Certificate, ConfigurationProof, VoterSet } from '../../protocols/certificate.ts';
 import { encode, sha256Hex } from '../../protocols/codec.ts';
-import type { Configuration } from '../../protocols/consensus-record.ts';
+import { encodeConfigurationChange } from '../../protocols/consensus-record.ts';
 import type { CheckpointProof, EntryPage } from '../../protocols/entry-pull.ts';
 import { createLedgerScript, type LedgerScript } from './ledger-script.ts';
 import { signedBy } from './voter-keys.ts';
+
+/** As consensus leaves a joint configuration: the entry names nobody. */
+const leavingData = encodeConfigurationChange({ transition: 'automatic', steps: [], context: new Uint8Array(0) });
 
 export interface CertifiedChain {
   readonly script: LedgerScript;
@@ -54,13 +57,15 @@ export function createCertifiedChain(): CertifiedChain {
     },
     change(voters) {
       const { voters: votersOutgoing } = script.state();
-      const configure = (configuration: Partial<Configuration>): number => {
-        script.configure(configuration);
+      const placed = (): number => {
         assert.equal(script.state().voterSet.index, chain.last(), 'the configuration is in force');
         sets.push(script.state().voterSet);
         return chain.last();
       };
-      return [configure({ voters: [...voters], votersOutgoing }), configure({ voters: [...voters] })];
+      script.configure({ voters: [...voters], votersOutgoing });
+      const entering = placed();
+      script.applyConfiguration(leavingData);
+      return [entering, placed()];
     },
     checkpoint() {
       script.accept('checkpoint-begun', {});

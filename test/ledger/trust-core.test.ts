@@ -263,6 +263,16 @@ describe('takeConfiguration()', () => {
     const data = encodeConfigurationChange({ transition: 'joint-explicit', steps: [], context: new Uint8Array(0) });
     refuse({ ...proof, entry: { ...proof.entry, data } }, 'chain-mismatch');
   });
+
+  test('takeConfiguration() takes no end of a joint set whose beginning was left out', () => {
+    const chain = fiveVoters();
+    const [entering, leaving] = chain.change([3, 4, 5]);
+    const { trust } = follow(chain, entering - 1);
+    const proof = chain.proof(leaving);
+    assert.throws(() => takeConfiguration(trust, proof, serving), { code: 'proof-missing' });
+    const whole = takeConfiguration(takeConfiguration(trust, chain.proof(entering), serving), proof, serving);
+    assert.deepEqual(whole.sets.at(-1), chain.script.state().voterSet);
+  });
 });
 
 describe('takeCheckpoint() and takeState()', () => {
