@@ -27,7 +27,7 @@ import { createLedger, readGenesis } from './ledger/index.ts';
 import { createMesh, createToken, type Identity, loadIdentity, serveJoins, verifySignature } from './mesh/index.ts';
 import { createProject } from './project/index.ts';
 import { createBlobStore, createWitnessFile, openStore } from './store/index.ts';
-import { createFrozenAlarm, obeying } from './wiring/frozen.ts';
+import { createFrozenAlarm } from './wiring/frozen.ts';
 import { createGenerationExchange } from './wiring/generation-exchange.ts';
 import { createLazyStore } from './wiring/lazy-store.ts';
 import { leadershipOf, unknownLeadership, votersOf } from './wiring/leadership.ts';
@@ -248,13 +248,14 @@ async function createDeviceParts({ config, membership, identity, logger, at }: B
   const device = createDevice({
     self,
     host: membership.name,
+    frozen: membership.frozen,
     healthSettleMs,
     confirmWindowMs,
     fetchPatienceMs,
     rootsFolder: at('roots', 'systems'),
   })({
     store,
-    ledger: obeying(membership.frozen, ledger),
+    ledger,
     closures,
     nix,
     recorder: runner,

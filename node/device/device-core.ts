@@ -4,7 +4,7 @@
 import { hashOf } from '../../protocols/codec.ts';
 import type { SlotRecord, Verdict } from '../../protocols/device-record.ts';
 import type { OrderState } from '../../protocols/journal.ts';
-import type { Order } from '../../protocols/ledger-state.ts';
+import type { LedgerState, Order } from '../../protocols/ledger-state.ts';
 import { textCharactersMax } from '../../protocols/limits.ts';
 import type { Plan } from '../../protocols/plan.ts';
 
@@ -46,6 +46,32 @@ export function judgeOrder(
   if (age === 0) return orderHash(order) === slot?.hash ? 'same' : 'conflict';
   if (order.outcome !== null) return 'ignore';
   return order.cancelled ? 'decline' : 'accept';
+}
+
+export interface Withdrawal {
+  readonly code: 'order-refused' | 'order-cancelled' | 'order-superseded';
+  readonly text: string;
+}
+
+/** Why an order that was accepted is not to be armed any more; undefined while it is. A ledger that does not reach to the order says nothing. */
+export function whyWithdrawn(
+  record: SlotRecord,
+  { orders, index, generation }: Pick<LedgerState, 'orders' | 'index' | 'generation'>,
+  { self, host, frozen }: { readonly self: string; readonly host: string; readonly frozen?: string | undefined },
+): Withdrawal | undefined {
+  if (frozen !== undefined) return { code: 'order-refused', text: `this peer is frozen and obeys no order: ${frozen}` };
+  const order = orders[host];
+  const age = order?.peer === self ? compareFloor(order, record) : -1;
+  if (order !== undefined && age > 0) {
+    return { code: 'order-superseded', text: `order ${order.number} came before this one was armed` };
+  }
+  if (age === 0) {
+    return order?.cancelled ? { code: 'order-cancelled', text: 'cancelled before its point of no return' } : undefined;
+  }
+  if (generation === record.generation && index < record.number) return undefined;
+  const since =
+    generation > record.generation ? `generation ${generation} of the fleet` : `the ledger's entry ${index}`;
+  return { code: 'order-superseded', text: `${since} knows this order no more` };
 }
 
 /** The record of an order that was just accepted. */

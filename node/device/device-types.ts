@@ -69,6 +69,8 @@ export interface DeviceInit {
   readonly confirmWindowMs: number;
   /** How long fetching may go on without a new byte while nobody has the closure. */
   readonly fetchPatienceMs: number;
+  /** Why this peer obeys no order. */
+  readonly frozen?: string | undefined;
   /** Folder for the garbage-collector roots of the current, previous and next system. */
   readonly rootsFolder: string;
 }

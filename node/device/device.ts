@@ -14,10 +14,10 @@ import {
   acceptedSlot,
   afterInterruption,
   clip,
-  compareFloor,
   isBeforeArming,
   isOpen,
   judgeOrder,
+  whyWithdrawn,
 } from './device-core.ts';
 import type { Device, DeviceActivity, DeviceComponents, DeviceInit } from './device-types.ts';
 import { explain, type Job, pause } from './job.ts';
@@ -142,7 +142,7 @@ export function createDevice(init: DeviceInit): (components: DeviceComponents) =
       const isAlarmed = await slot.isAlarmed();
       if (record !== undefined && isOpen(record)) return isAlarmed && isBeforeArming(record.state) ? undefined : record;
       if (record !== undefined) await slot.repeatEnd(record);
-      if (isAlarmed || order === undefined) return undefined;
+      if (isAlarmed || init.frozen !== undefined || order === undefined) return undefined;
       if (judgement === 'decline') await slot.end(acceptedSlot(order), declined);
       return judgement === 'accept' ? await slot.accept(order) : undefined;
     }
@@ -198,16 +198,13 @@ export function createDevice(init: DeviceInit): (components: DeviceComponents) =
       return await switchArmed(job, armed);
     }
 
-    /** Tells the order in work that it is cancelled, or that a newer one has come. */
+    /** Tells the order in work that it is not to be armed any more; that it is cancelled counts for longer. */
     function withdrawIfUnwanted(state: LedgerState): void {
-      const order = state.orders[init.host];
-      if (inWork === undefined || order === undefined || order.peer !== init.self) return;
+      if (inWork === undefined) return;
       const { record, withdrawn, cancelled } = inWork;
-      if (compareFloor(order, record) > 0) {
-        withdrawn.abort(new ParleyError('order-superseded', `order ${order.number} came before this one was armed`));
-      } else if (compareFloor(order, record) === 0 && order.cancelled) {
-        cancelled.abort(new ParleyError('order-cancelled', 'cancelled before its point of no return'));
-      }
+      const why = whyWithdrawn(record, state, init);
+      if (why === undefined) return;
+      (why.code === 'order-cancelled' ? cancelled : withdrawn).abort(new ParleyError(why.code, why.text));
     }
 
     /** Lets go of systems that are neither running, nor to be booted, nor the way back. */

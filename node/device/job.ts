@@ -14,7 +14,7 @@ export interface Job {
   readonly slot: Slot;
   /** Aborts when the peer stops. */
   readonly stopping: AbortSignal;
-  /** Aborts with a ParleyError `order-cancelled` or `order-superseded`; heeded until the order is armed. */
+  /** Aborts with a ParleyError `order-cancelled`, `order-superseded` or `order-refused`; heeded until the order is armed. */
   readonly withdrawn: AbortSignal;
   /** Aborts when a person cancels the order or the peer stops; heeded until `confirmed`, the point of no return. */
   readonly cancelled: AbortSignal;

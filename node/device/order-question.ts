@@ -1,7 +1,7 @@
 // Owns the last look before an order is armed: voters are asked whether it is still the newest one. A majority's yes, or that
-// the others cannot be reached, lets it pass; a no of somebody who knows more holds it until the own ledger knows as much.
+// no majority can be reached, lets it pass; a majority that does not confirm it, or a no of somebody who knows more, holds it.
 
-import { isVoterMajority } from '../../protocols/certificate.ts';
+import { isVoterMajority, type VoterSet } from '../../protocols/certificate.ts';
 import { decode, encode } from '../../protocols/codec.ts';
 import type { SlotRecord } from '../../protocols/device-record.ts';
 import { fromErrorRecord, ParleyError, toErrorRecord } from '../../protocols/errors.ts';
@@ -18,63 +18,76 @@ import {
 import type { MessageStream } from '../interfaces.ts';
 import { compareFloor, orderHash } from './device-core.ts';
 import type { DeviceComponents } from './device-types.ts';
-import { explain, type Job } from './job.ts';
+import { explain, type Job, pause } from './job.ts';
 
 /** Voters that can be reached answer from memory; those that cannot must not hold an order for long. */
 const answerMs = 3_000;
 /** How long the own ledger may take to learn what a voter knows; then voters are asked again. */
 const catchUpMs = 30_000;
+/** Voters that do not confirm an order are asked again: soon, since one that lags catches up soon, then seldom. */
+const askAgainFirstMs = 1_000;
+const askAgainMaxMs = 30_000;
 
 type Answer = OrderAnswer & { readonly kind: 'answer' };
 
 interface Round {
-  /** Raft ids of voters that said yes, the own one included. */
-  readonly yes: ReadonlySet<number>;
-  /** The answer of a voter that knows more and says no. */
-  readonly no: { readonly name: string; readonly answer: Answer } | undefined;
+  /** Voters by what they said; both ids of one that votes under two count. */
+  readonly yes: ReadonlySet<string>;
+  readonly no: ReadonlySet<string>;
+  /** One of those that said no and knows more than this peer. */
+  readonly wiser: { readonly name: string; readonly answer: Answer } | undefined;
   readonly count: number;
 }
 
 /**
- * Resolves once the order may be armed: a majority of the voters in force has confirmed it, or the rest of them cannot be
- * reached and nobody who knows more has said no. Rejects with the reason of `job.withdrawn`.
+ * Resolves once the order may be armed: a majority of the voters in force has confirmed it, or a majority cannot be reached
+ * and nobody who knows more has said no. Where a majority is there and does not confirm it, they are asked again and again.
+ * Rejects with the reason of `job.withdrawn`.
  */
 export async function confirmCurrent(job: Job, record: SlotRecord): Promise<void> {
-  const { ledger } = job.components;
-  for (let hasWaited = false; ; hasWaited = true) {
+  const { ledger, clock } = job.components;
+  for (let pauseMs = askAgainFirstMs; ; pauseMs = Math.min(2 * pauseMs, askAgainMaxMs)) {
     const { voterSet } = ledger.state();
     if (voterSet.voters.length === 0) return;
-    const { yes, no, count } = await askVoters(job, record);
+    const { yes, no, wiser, count } = await askVoters(job, record);
     job.withdrawn.throwIfAborted();
-    const isConfirmed = isVoterMajority(voterSet, yes);
-    if (no === undefined || (hasWaited && isConfirmed)) {
-      const rest = isConfirmed ? '' : '; the others could not be reached in time';
-      const text = `${yes.size} of ${count} voters say that the order is the newest one${rest}`;
-      job.log(text, isConfirmed ? 'info' : 'warning');
+    const isConfirmed = isMajority(voterSet, yes);
+    const isReached = isMajority(voterSet, new Set([...yes, ...no]));
+    const hasWaited = pauseMs > askAgainFirstMs;
+    const found = `${yes.size} of ${count} voters say that the order is the newest one`;
+    if (isConfirmed ? wiser === undefined || hasWaited : wiser === undefined && !isReached) {
+      job.log(
+        isConfirmed ? found : `${found}; the others could not be reached in time`,
+        isConfirmed ? 'info' : 'warning',
+      );
       return;
     }
-    const { name, answer } = no;
-    const known = answer.number === 0 ? 'none' : `${answer.number}`;
-    job.log(`'${name}' says that the newest order is ${known}: waiting for entry ${answer.ledgerIndex}`, 'warning');
-    await reached(job, answer.ledgerIndex);
+    job.show('rooted', 'waiting until the voters confirm that the order is the newest one');
+    if (wiser === undefined) job.log(`${found}, and ${no.size} do not: they are asked again`, 'warning');
+    else await caughtUp(job, wiser);
+    await pause(clock, pauseMs, job.withdrawn);
   }
+}
+
+function isMajority(set: VoterSet, peers: ReadonlySet<string>): boolean {
+  const voters = [...set.voters, ...set.votersOutgoing].filter(({ peer }) => peers.has(peer));
+  return isVoterMajority(set, new Set(voters.map(({ raftId }) => raftId)));
 }
 
 async function askVoters(job: Job, record: SlotRecord): Promise<Round> {
   const { init, components } = job;
   const state = components.ledger.state();
-  const voters = [...state.voterSet.voters, ...state.voterSet.votersOutgoing];
-  const raftIds = new Map(voters.map(({ peer, raftId }) => [peer, raftId]));
+  const peers = new Set([...state.voterSet.voters, ...state.voterSet.votersOutgoing].map(({ peer }) => peer));
   const nameOf = (peer: string): string => state.members[peer]?.name ?? peer;
-  const yes = new Set<number>();
-  let no: Round['no'];
-  const asked = [...raftIds].map(async ([peer, raftId]) => {
+  const [yes, no] = [new Set<string>(), new Set<string>()];
+  let wiser: Round['wiser'];
+  const asked = [...peers].map(async (peer) => {
     try {
       const answer =
         peer === init.self ? answerOf(questionOf(job, record), init.self, state) : await ask(job, record, peer);
-      if (answer.isCurrent) yes.add(raftId);
-      else if (answer.ledgerIndex > state.index || compareFloor(answer, record) > 0)
-        no = { name: nameOf(peer), answer };
+      (answer.isCurrent ? yes : no).add(peer);
+      if (answer.isCurrent) return;
+      if (answer.ledgerIndex > state.index || compareFloor(answer, record) > 0) wiser = { name: nameOf(peer), answer };
       else job.log(`'${nameOf(peer)}' does not know the order: its ledger is at entry ${answer.ledgerIndex}`, 'debug');
     } catch (error) {
       job.withdrawn.throwIfAborted();
@@ -82,7 +95,7 @@ async function askVoters(job: Job, record: SlotRecord): Promise<Round> {
     }
   });
   await Promise.all(asked);
-  return { yes, no, count: raftIds.size };
+  return { yes, no, wiser, count: peers.size };
 }
 
 function questionOf({ init, components }: Job, { generation, number, hash }: SlotRecord): OrderQuestion {
@@ -117,9 +130,11 @@ async function ask(job: Job, record: SlotRecord, peer: string): Promise<Answer> 
   }
 }
 
-/** Resolves when the own ledger has come so far, or has had its time. */
-async function reached(job: Job, index: number): Promise<void> {
+/** Resolves when the own ledger has come as far as who knows more, or has had its time. */
+async function caughtUp(job: Job, { name, answer }: NonNullable<Round['wiser']>): Promise<void> {
   const { ledger, clock } = job.components;
+  const { number, ledgerIndex: index } = answer;
+  job.log(`'${name}' says that the newest order is ${number || 'none'}: waiting for entry ${index}`, 'warning');
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   const look = (): void => {
     if (ledger.state().index >= index) resolve();

@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { acceptedSlot, judgeOrder, planMismatch } from '../../node/device/device-core.ts';
+import { acceptedSlot, judgeOrder, planMismatch, whyWithdrawn } from '../../node/device/device-core.ts';
 import type { Order } from '../../protocols/ledger-state.ts';
 import type { Plan } from '../../protocols/plan.ts';
 import { self, system } from './world.ts';
@@ -51,6 +51,26 @@ test('judgeOrder() resumes the same order, and stops at another one under its nu
   for (const rival of [{ closure: system('other') }, { manifest: 'c'.repeat(64) }, { plan: 'c'.repeat(64) }]) {
     assert.equal(judgeOrder(slot, { ...order, ...rival }, self, certified), 'conflict', JSON.stringify(rival));
   }
+});
+
+test('whyWithdrawn() lets an order be armed only while the ledger has it for this peer', () => {
+  const record = acceptedSlot(order);
+  const device = { self, host: 'web1' };
+  const ledger = (given: Order | undefined, index = 9, generation = 0) => ({
+    ...{ index, generation, orders: given === undefined ? {} : { web1: given } },
+  });
+  const codeOf = (...given: Parameters<typeof ledger>) => whyWithdrawn(record, ledger(...given), device)?.code;
+  assert.equal(codeOf(order), undefined);
+  assert.equal(codeOf(order, 9, 1), undefined, 'a new generation that keeps it');
+  assert.equal(codeOf({ ...order, cancelled: true }), 'order-cancelled');
+  assert.equal(codeOf({ ...order, number: 8 }), 'order-superseded');
+  assert.equal(codeOf({ ...order, generation: 1, number: 3 }), 'order-superseded');
+  assert.equal(codeOf({ ...order, number: 5 }, 6), undefined, 'a ledger that has not come to it');
+  assert.equal(codeOf(undefined, 6), undefined);
+  assert.equal(codeOf({ ...order, number: 5 }, 7), 'order-superseded');
+  assert.equal(codeOf(undefined, 6, 1), 'order-superseded', 'a new generation that began before it');
+  assert.equal(codeOf({ ...order, peer: 'another' }), 'order-superseded');
+  assert.equal(whyWithdrawn(record, ledger(order), { ...device, frozen: 'two records' })?.code, 'order-refused');
 });
 
 test('judgeOrder() declines what was cancelled before it came', () => {

@@ -14,7 +14,7 @@ import {
   orderQuestionProtocol,
   orderQuestionSchema,
 } from '../../protocols/order-question.ts';
-import { addPeer, begin, carryOut, host, identityOf, type Run, system, type World } from './world.ts';
+import { addPeer, begin, carryOut, host, identityOf, makeWorld, type Run, system, type World } from './world.ts';
 
 const fresh = system('new');
 
@@ -118,19 +118,19 @@ test('the no of a voter that knows a newer order holds the old one until that ha
   for (let turns = 0; turns < 20; turns += 1) await turn();
   assert.ok(!world.calls.includes('test new'), 'nothing was switched');
   world.state = { ...world.state, index: 49 };
+  newer = undefined;
   world.order(9, system('newer'));
   assert.equal((await run.ended(7))?.outcome, 'superseded');
   assert.equal((await run.ended(9))?.outcome, 'succeeded');
   assert.deepEqual(world.calls, ['test newer', 'boot newer']);
 });
 
-test('a voter that is behind, or answers something else, is as good as none', async (t) => {
+test('a voter that answers something else is as good as none', async (t) => {
   let odd: (question: OrderQuestion) => Partial<OrderAnswer & { readonly kind: 'answer' }> = () => ({});
   const { world, run } = await begin(t, async (made) => {
     elect(made, [await addOddVoter(made, 2, (question) => odd(question))]);
   });
   for (const [number, answer] of [
-    [7, { isCurrent: false, number: 0, ledgerIndex: 1 }],
     [8, { nonce: new Uint8Array(32) }],
     [9, { number: -1 }],
   ] as const) {
@@ -141,6 +141,99 @@ test('a voter that is behind, or answers something else, is as good as none', as
   odd = () => ({});
   await carryOut(world, run, 10, system('n10'));
   assert.match(await linesOf(run, 10), /1 of 1 voters/);
+});
+
+test('a majority that is there and does not know the order holds it until it does', async (t) => {
+  let questions = 0;
+  const askedTwice = Promise.withResolvers<void>();
+  let behind: LedgerState | undefined;
+  const { world, run } = await begin(t, async (made) => {
+    const lagging = () => {
+      questions += 1;
+      if (questions === 2) askedTwice.resolve();
+      return behind ?? made.state;
+    };
+    elect(made, [await addVoter(made, 2), await addVoter(made, 3, lagging), identityOf(4).peer]);
+    behind = made.state;
+  });
+  world.order(7, fresh);
+  await askedTwice.promise;
+  for (let turns = 0; turns < 20; turns += 1) await turn();
+  assert.deepEqual(world.calls, [], 'nothing was switched');
+  assert.equal(world.slot()?.state, 'rooted');
+  behind = undefined;
+  assert.equal((await run.ended(7))?.outcome, 'succeeded');
+  assert.match(await linesOf(run, 7), /1 of 3 voters say that the order is the newest one, and 1 do not/);
+});
+
+test('an order that a majority never confirms can still be withdrawn', async (t) => {
+  const { world, run } = await begin(t, async (made) => {
+    elect(made, [await addOddVoter(made, 2, () => ({ isCurrent: false, number: 0, ledgerIndex: 1 }))]);
+  });
+  const order = world.order(7, fresh);
+  while (run.device.activity()?.text.startsWith('waiting until') !== true) await turn();
+  world.apply({ orders: { [host]: { ...order, cancelled: true } } });
+  assert.equal((await run.ended(7))?.outcome, 'cancelled');
+  assert.deepEqual(world.calls, []);
+});
+
+test('a voter with two raft ids, while the voters change, confirms with both', async (t) => {
+  const { world, run } = await begin(t, async (made) => {
+    const [second, third] = [await addVoter(made, 2), identityOf(3).peer];
+    const voter = (raftId: number, peer: string) => ({ raftId, peer, key: peer });
+    const sets = { voters: [voter(2, second)], votersOutgoing: [voter(1, second), voter(3, third), voter(2, second)] };
+    made.apply({ voterSet: { generation: 0, index: 1, ...sets } });
+  });
+  await carryOut(world, run);
+  assert.match(await linesOf(run, 7), /1 of 2 voters say that the order is the newest one$/m);
+});
+
+for (const { what, change, frozen, outcome, reason } of [
+  {
+    what: 'the fleet has gone on without in a new generation',
+    change: { generation: 1, orders: {} },
+    frozen: undefined,
+    outcome: 'superseded',
+    reason: /^generation 1 of the fleet knows this order no more$/,
+  },
+  {
+    what: 'a peer that is frozen had accepted',
+    change: {},
+    frozen: 'two records of one generation',
+    outcome: 'refused',
+    reason: /frozen.*two records of one generation/,
+  },
+]) {
+  test(`an order that ${what} ends unarmed`, async (t) => {
+    const world = await makeWorld(t);
+    const fetching = Promise.withResolvers<void>();
+    world.onFetch = (signal) => {
+      fetching.resolve();
+      return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+    };
+    const before = await world.start();
+    world.order(7, fresh);
+    await fetching.promise;
+    await before.stop();
+    world.onFetch = async () => {};
+    world.apply(change);
+    const run = await world.start({ frozen });
+    t.after(() => run.stop());
+    const end = await run.ended(7);
+    assert.equal(end?.outcome, outcome);
+    assert.match(end?.reason ?? '', reason);
+    assert.deepEqual(world.calls, []);
+  });
+}
+
+test('a peer that is frozen takes up no order', async (t) => {
+  const world = await makeWorld(t);
+  const run = await world.start({ frozen: 'two records of one generation' });
+  t.after(() => run.stop());
+  world.order(7, fresh);
+  // Taking an order up writes to the journal's files.
+  for (let turns = 0; turns < 2_000; turns += 1) await turn();
+  assert.equal(world.slot(), undefined);
 });
 
 test('a device does nothing about an order before a certificate covers it', async (t) => {

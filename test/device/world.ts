@@ -65,7 +65,7 @@ export interface World {
   /** Gives an order for a closure through a plan; returns it. */
   order(number: number, closure: string, changes?: Partial<Order>): Order;
   /** Starts a device on this world; the one before must have crashed or stopped. */
-  start(): Promise<Run>;
+  start(given?: { readonly frozen?: string | undefined }): Promise<Run>;
   reboot(): void;
 }
 
@@ -133,7 +133,7 @@ export async function makeWorld(t: TestContext): Promise<World> {
       world.running = world.profile;
       world.booted = world.profile;
     },
-    start: () => startRun(world, disk, listeners, certifiedListeners, folder),
+    start: ({ frozen } = {}) => startRun(world, disk, listeners, certifiedListeners, folder, frozen),
   };
   return world;
 }
@@ -144,6 +144,7 @@ async function startRun(
   listeners: Set<(state: LedgerState) => void>,
   certifiedListeners: Set<() => void>,
   folder: string,
+  frozen: string | undefined,
 ): Promise<Run> {
   const crash = Promise.withResolvers<void>();
   let isDead = false;
@@ -224,7 +225,7 @@ async function startRun(
     randomBytes: (count: number) => crypto.getRandomValues(new Uint8Array(count)),
   };
   const times = { healthSettleMs: 1_000, confirmWindowMs: 30_000, fetchPatienceMs: 60_000 };
-  const device = createDevice({ self, host, ...times, rootsFolder: path.join(folder, 'roots') })(components);
+  const device = createDevice({ self, host, frozen, ...times, rootsFolder: path.join(folder, 'roots') })(components);
   const reports = async () => {
     const pairs = [...disk].filter(([key]) => key.startsWith('report/'));
     return pairs.length === 0 ? [] : await journal.read(1, 10_000);

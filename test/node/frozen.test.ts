@@ -1,17 +1,11 @@
-// A peer that has seen two records of one generation: nothing is proven to its device, and it says why again and again.
+// A peer that has seen two records of one generation says again and again why it obeys nothing.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Logger } from '../../node/interfaces.ts';
-import { createFrozenAlarm, obeying } from '../../node/wiring/frozen.ts';
+import { createFrozenAlarm } from '../../node/wiring/frozen.ts';
 import { createManualClock } from '../helpers/manual-clock.ts';
 import { logger } from '../mesh/fixtures.ts';
-
-test('obeying() shows the device of a frozen peer a ledger in which nothing is proven', () => {
-  const ledger = { certification: () => ({ certifiedIndex: () => 9 }) };
-  assert.equal(obeying(undefined, ledger).certification().certifiedIndex(), 9);
-  assert.equal(obeying('two of them', ledger).certification().certifiedIndex(), 0);
-});
 
 test('createFrozenAlarm() says at the start and each minute that the peer is frozen', async () => {
   const said: object[] = [];

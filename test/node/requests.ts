@@ -69,7 +69,7 @@ export const sampleRequests: Readonly<Record<string, readonly object[]>> = {
   '/parley/join/1': [
     {
       version: 1,
-      secret: new Uint8Array(32),
+      proof: { key: new Uint8Array(32), signature: new Uint8Array(64) },
       addresses: [],
       system: 'x86_64-linux',
       builderKey: 'evil-1:AAAA',
