@@ -51,7 +51,7 @@ export async function foundFleet(init: {
   return prepare(init.stateFolder, init.config, name, async ({ identity, builderKey, voterKey }) => {
     const { privatePem, publicKey: recoveryKey } = createRecoveryKey();
     const recoveryKeyFile = join(init.stateFolder, 'recovery.key');
-    await writeFile(recoveryKeyFile, privatePem, { mode: 0o600 });
+    await writeFile(recoveryKeyFile, privatePem, { mode: 0o600, flush: true });
     const roles: Membership['roles'] = ['member', 'voter', 'builder'];
     const addresses = dialable(init.config);
     const founder = { peer: identity.peer, addresses, system: nixSystem(), builderKey, voterKey, name, site, roles };
