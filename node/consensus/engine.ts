@@ -111,9 +111,10 @@ export class Engine {
     const restore = (snapshot: SnapshotMetadata, body: Uint8Array): Promise<void> => this.#restore(snapshot, body);
     const onWritten = (tookMs: number): void => this.#timing.wrote(tookMs);
     this.#appends = new AppendThread({ ...components, restore, deliver, onWritten, ...watch('log') });
+    const addressed = { raftId, term: () => this.raw.status().term };
     this.links = new MessageLinks(
       {
-        raftId,
+        ...addressed,
         onMessage: (message) => this.#receive(message),
         onUnreachable: (to) => this.#try((raw) => raw.reportUnreachable(to)),
       },
@@ -121,7 +122,7 @@ export class Engine {
     );
     this.snapshots = new SnapshotLinks(
       {
-        raftId,
+        ...addressed,
         onSnapshot: (message, body) => this.#receiveSnapshot(message, body),
         onSent: (to, delivered) => this.#try((raw) => raw.reportSnapshot(to, delivered)),
       },

@@ -21,6 +21,8 @@ const queueBytesMax = 8 * 1024 * 1024;
 const frameBytesMax = 512 * 1024;
 /** A dial that takes longer is given up; elections take half of it. */
 const openTimeoutMs = 2_000;
+/** Terms that a message may be ahead of ours: one a second for days. Far beyond, no later term would fit the wire any more. */
+const termAheadMax = 1_000_000;
 /** Pauses between failed dials: short, since a voter that is back should be heard of soon. */
 const retryDelaysMs = [100, 200, 500, 1_000];
 
@@ -31,8 +33,14 @@ export interface MemberDirectory {
   voters(): readonly number[];
 }
 
-export interface LinksInit {
+/** Who this voter is to those that speak to it. */
+export interface Addressed {
   readonly raftId: number;
+  /** The term that it is in. */
+  readonly term: () => number;
+}
+
+export interface LinksInit extends Addressed {
   /** A message from another voter whose sender is what it says. */
   readonly onMessage: (message: Message) => void;
   /** What was queued for this voter is lost. */
@@ -151,16 +159,35 @@ export class MessageLinks {
     for (;;) {
       const bytes = await stream.receive({ signal });
       if (bytes === undefined) return;
-      const sender = this.#components.members.raftIdOf(stream.peer);
       const frame = decode(consensusFrameSchema, bytes, messageBytesMax, 'consensus frame');
-      for (const { from, to } of frame.messages) {
-        if (sender !== undefined && from === sender && to === this.#init.raftId) continue;
-        const claim = `${from} to ${to}`;
-        throw new ParleyError('wrong-sender', `peer '${stream.peer}' (raft id ${sender}) sent a message from ${claim}`);
-      }
+      for (const message of frame.messages) checkClaim(message, stream.peer, this.#init, this.#components.members);
       for (const message of frame.messages) this.#init.onMessage(makeMessage(message.type, message.to, message));
     }
   }
+}
+
+/**
+ * Refuses what a peer says in another voter's name, or with a term that voters cannot come to by themselves.
+ * @throws ParleyError `wrong-sender`, `term-too-far`.
+ */
+export function checkClaim(
+  { from, to, term }: Pick<RaftMessage, 'from' | 'to' | 'term'>,
+  peer: string,
+  own: Addressed,
+  members: MemberDirectory,
+): void {
+  const sender = members.raftIdOf(peer);
+  if (sender === undefined || from !== sender || to !== own.raftId) {
+    throw new ParleyError('wrong-sender', `peer '${peer}' (raft id ${sender}) sent a message from ${from} to ${to}`);
+  }
+  if (term <= own.term() + termAheadMax) return;
+  throw new ParleyError(
+    'term-too-far',
+    `peer '${peer}' (raft id ${sender}) speaks of term ${term}, we of ${own.term()}`,
+    {
+      hint: 'Look at that peer: it is damaged or lies.',
+    },
+  );
 }
 
 function enqueue(link: Link, message: Message): void {

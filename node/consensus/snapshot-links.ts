@@ -7,13 +7,12 @@ import { type SnapshotMetadata, snapshotPartBytesMax } from '../../protocols/con
 import { ParleyError } from '../../protocols/errors.ts';
 import type { Logger, Mesh, MessageStream } from '../interfaces.ts';
 import { type Message, makeMessage } from './core/index.ts';
-import type { MemberDirectory } from './message-links.ts';
+import { type Addressed, checkClaim, type MemberDirectory } from './message-links.ts';
 
 /** One transfer: 16 MiB at 140 kB/s. */
 const transferTimeoutMs = 120_000;
 
-export interface SnapshotLinksInit {
-  readonly raftId: number;
+export interface SnapshotLinksInit extends Addressed {
   /** A whole snapshot has arrived. */
   readonly onSnapshot: (message: Message, body: Uint8Array) => void;
   /** A transfer has ended, in one way or the other. */
@@ -96,11 +95,8 @@ export class SnapshotLinks {
   async #receiveHeader(stream: MessageStream, signal: AbortSignal): Promise<SnapshotHeader> {
     const bytes = (await stream.receive({ signal })) ?? new Uint8Array();
     const header = decode(snapshotHeaderSchema, bytes, snapshotPartBytesMax, 'snapshot header');
-    const sender = this.#components.members.raftIdOf(stream.peer);
-    if (header.from !== sender || header.to !== this.#init.raftId) {
-      const claim = `${header.from} to ${header.to}`;
-      throw new ParleyError('wrong-sender', `peer '${stream.peer}' (raft id ${sender}) sent a snapshot from ${claim}`);
-    }
+    const { from, to, term, snapshot } = header;
+    checkClaim({ from, to, term: Math.max(term, snapshot.term) }, stream.peer, this.#init, this.#components.members);
     return header;
   }
 

@@ -21,6 +21,13 @@ const quorums = `${tests}/quorum.test.ts`;
 
 export const consensusMutants: readonly Mutant[] = [
   {
+    name: 'takes any term that another voter names',
+    file: 'node/consensus/message-links.ts',
+    text: 'if (term <= own.term() + termAheadMax) return;',
+    replacement: 'if (term <= own.term() + 2 ** 49) return;',
+    tests: ['test/consensus/message.test.ts'],
+  },
+  {
     name: 'acknowledges before the disk has it',
     file: `${core}/append-thread.ts`,
     text: 'else await this.#writeEntries(',

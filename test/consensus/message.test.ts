@@ -77,6 +77,36 @@ test('no frame of a member harms a voter, well-formed or not', async () => {
   await fleet.stop();
 });
 
+test('a voter takes no term that voters cannot come to, from any peer and of any kind', async () => {
+  const fleet = new Fleet({ voters: 3, others: 0 });
+  const voters = [fleet.voter(1), fleet.voter(2)];
+  for (const voter of voters) {
+    await fleet.bootstrap(voter);
+    await voter.consensus.start();
+  }
+  await fleet.leader([1, 2]);
+  const { term } = fleet.voter(1).consensus.status();
+  const third = fleet.network.mesh(peerName(3));
+  const signal = AbortSignal.timeout(20_000);
+  for (const type of [
+    'append',
+    'vote-response',
+    'pre-vote-response',
+    'heartbeat-response',
+    'append-response',
+  ] as const) {
+    for (const to of [1, 2]) {
+      const stream = await third.open(peerName(to), consensusProtocol, { signal });
+      await stream.send(encode({ version: 1, messages: [{ type, from: 3, to, term: 2 ** 40 }] }));
+      await stream.close();
+      await stream.receive({ signal }).catch(() => undefined);
+    }
+  }
+  await fleet.propose(await fleet.leader([1, 2]), 'alive');
+  for (const voter of voters) assert.ok(voter.consensus.status().term < term + 100);
+  await fleet.stop();
+});
+
 const types = [
   'append',
   'append-response',
