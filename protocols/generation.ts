@@ -42,6 +42,12 @@ export function generationVoters({ number, baseIndex, voters }: GenerationRecord
   return { generation: number, index: baseIndex + 1, voters: sorted, votersOutgoing: [] };
 }
 
+/** Those that count still, by number: others begin after a place that a newer one went back behind. */
+export function standingGenerations(records: readonly GenerationRecord[]): GenerationRecord[] {
+  const byNumber = records.toSorted((a, b) => a.number - b.number);
+  return byNumber.filter((record) => !isOverruled(records, generationVoters(record)));
+}
+
 /** True for what an older generation has at a place that a newer one went on without. */
 export function isOverruled(
   records: readonly GenerationRecord[],

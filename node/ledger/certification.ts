@@ -22,15 +22,18 @@ export function createCertification(init: {
   readonly certificates: Certificates;
   readonly state: () => LedgerState;
   readonly checkpointHash: (index: number) => string | null | undefined;
+  /** The newest generation that this peer has accepted. */
+  readonly generation: number;
 }): LedgerCertification {
-  const { certificates, state, checkpointHash } = init;
+  const { certificates, state, checkpointHash, generation } = init;
   const { voterSetBefore, certificateAt, certifiedIndex, take } = certificates;
   let marks = new Set(marksOf(state()));
 
   return {
     voterSetBefore,
     certificateAt,
-    certifiedIndex,
+    // Until the ledger has come to where the generation begins, nobody knows whether it is on the way there.
+    certifiedIndex: () => (state().generation < generation ? 0 : certifiedIndex()),
     take,
     fleet: () => state().fleet,
     verdictOn(entry) {
@@ -40,7 +43,11 @@ export function createCertification(init: {
       return verdict;
     },
     uncertified() {
-      for (const index of marks) if (certificateAt(index) !== undefined) marks.delete(index);
+      // What came before a generation's beginning its record vouches for, and those who could sign for it are gone.
+      const { generationIndex } = state();
+      for (const index of marks) {
+        if (index <= generationIndex || certificateAt(index) !== undefined) marks.delete(index);
+      }
       return [...marks];
     },
     applied(entry, { state: next, entry: read, result }) {

@@ -43,6 +43,8 @@ export interface EntryServerComponents {
   readonly top: () => number;
   /** Calls when `top` may have grown. */
   readonly onChange: (listener: () => void) => () => void;
+  /** The last entry that the newest generation goes on from: who has another one there, or before, gets its checkpoint. */
+  readonly generationBase: number;
   /** Chain hash of entry 1, which no log holds. */
   readonly genesisChainHash: string;
   /** Entries from an index on, as many as make a page; empty when there are none yet, undefined when they are gone. */
@@ -60,7 +62,8 @@ interface Page {
 
 /** Registers the protocol. @returns the function that ends all streams. */
 export function serveEntries(components: EntryServerComponents): () => void {
-  const { mesh, clock, logger, top, onChange, entries, genesisChainHash, certificates, snapshots } = components;
+  const { mesh, clock, logger, top, onChange, entries, generationBase, genesisChainHash, certificates, snapshots } =
+    components;
   const stopping = new AbortController();
   const shared = new Map<string, Page>();
   let largePages = 0;
@@ -100,9 +103,11 @@ export function serveEntries(components: EntryServerComponents): () => void {
         continue;
       }
       if (!isVerified) {
-        isVerified = await isChained(request);
+        const chained = await isChained(request);
+        isVerified = chained === true;
         // What lies before the own log cannot be compared; the checkpoint is worth something by itself.
         if (isVerified) continue;
+        if (chained === false) next = generationBase + 1;
       }
       const page = isVerified ? await pageFrom(next) : undefined;
       const isTooBare =
@@ -132,6 +137,7 @@ export function serveEntries(components: EntryServerComponents): () => void {
     if (found === undefined || found.length === 0) return undefined;
     const run = runOf(found);
     const certificate = await certificateOf(run);
+    if (certificate === 'never') return undefined;
     const page = pageOf(run, certificate);
     const made: Page = {
       bytes: encode(page),
@@ -145,12 +151,16 @@ export function serveEntries(components: EntryServerComponents): () => void {
     return made;
   }
 
-  /** The certificate that a run's page ends with. @throws ParleyError `certificate-missing` for a change of voters without one. */
-  async function certificateOf(run: readonly CommittedEntry[]): Promise<Certificate | undefined> {
+  /**
+   * The certificate that a run's page ends with; never one for a change of voters that a generation went on from without.
+   * @throws ParleyError `certificate-missing` for another change of voters without one.
+   */
+  async function certificateOf(run: readonly CommittedEntry[]): Promise<Certificate | 'never' | undefined> {
     const [first, last] = [run[0]?.index ?? 0, run.at(-1)?.index ?? 0];
     if (run.at(-1)?.type === 'configuration') {
       const [proof] = await certificates.proofs(last);
       if (proof?.entry.index === last) return proof.certificate;
+      if (last <= generationBase) return 'never';
       const text = `entry ${last} changes the voters, and its certificate is not here`;
       throw new ParleyError('certificate-missing', text, { retryable: true });
     }
@@ -160,12 +170,14 @@ export function serveEntries(components: EntryServerComponents): () => void {
     return made?.certificate ?? certificates.nearest(first, last);
   }
 
-  /** @returns false when the log no longer reaches back so far. @throws ParleyError `chain-mismatch`. */
-  async function isChained({ from, previous }: EntryPullRequest): Promise<boolean> {
+  /** @returns undefined when the log no longer reaches back so far. @throws ParleyError `chain-mismatch` after the generation's base. */
+  async function isChained({ from, previous }: EntryPullRequest): Promise<boolean | undefined> {
     const index = from - 1;
     const stored = index === 1 ? genesisChainHash : snapshots.headAt(index)?.chainHash;
     const actual = stored ?? (await entries(index, 1))?.[0]?.chainHash;
-    if (actual === undefined || actual === Buffer.from(previous).toString('hex')) return actual !== undefined;
+    if (actual === undefined) return undefined;
+    if (actual === Buffer.from(previous).toString('hex')) return true;
+    if (index <= generationBase) return false;
     const text = `entry ${index} of the asking peer is not the one that this fleet committed`;
     throw new ParleyError('chain-mismatch', text, { hint: 'Its ledger is damaged or forged: enrol the peer anew.' });
   }
@@ -256,7 +268,8 @@ export function serveEntries(components: EntryServerComponents): () => void {
           retryable: true,
         });
       }
-      await sendProofs(stream, next, proof.entry.index);
+      // A generation's record tells who voted at its base: who voted before that is not needed.
+      await sendProofs(stream, index > generationBase ? Math.max(next, generationBase + 1) : next, proof.entry.index);
       await send(stream, { kind: 'checkpoint', ...proof, bytes: data.byteLength });
       for (let offset = 0; offset < data.byteLength; offset += entrySnapshotPartBytes) {
         await send(stream, { kind: 'checkpoint-part', data: data.slice(offset, offset + entrySnapshotPartBytes) });

@@ -3,6 +3,7 @@
 import type { Certificate, VoterSet } from '../../protocols/certificate.ts';
 import { decode, encode } from '../../protocols/codec.ts';
 import { ParleyError } from '../../protocols/errors.ts';
+import { standingGenerations } from '../../protocols/generation.ts';
 import type { JoinContact } from '../../protocols/join.ts';
 import { ledgerContactsBytesMax, ledgerContactsSchema } from '../../protocols/ledger-record.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
@@ -51,6 +52,7 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
     const listeners = createListeners<LedgerState>(logger);
     const certified = createListeners<Certificate>(logger);
     const voterSetProven = createListeners<VoterSet>(logger);
+    const newestGeneration = init.generations?.at(-1)?.number ?? 0;
     let lastProven: ProvenVoters | undefined;
     let contacts: readonly JoinContact[] = [];
     let running: Running | undefined;
@@ -73,7 +75,7 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
       state: () => running?.replica.state(),
       contacts: () => contacts,
       ...{ proven, onProven: voterSetProven.add },
-      generation: init.generations?.at(-1)?.number ?? 0,
+      generation: newestGeneration,
       onApplied: listeners.add,
     });
     const proposals = createProposals({ clock, state, consensus: () => consensus });
@@ -108,9 +110,9 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
       const first = (await snapshots.load()) ?? genesis.state;
       if (first.fleet !== genesis.fleet) throw wrongFleet(first.fleet, genesis.fleet);
       const log = createEntryLog(store, logger);
-      const overruling = generations.find(({ number }) => number > first.generation);
-      if (overruling !== undefined) {
-        await log.dropAfter(overruling.baseIndex);
+      const ahead = standingGenerations(generations).find(({ number }) => number > first.generation);
+      if (ahead !== undefined) {
+        await log.dropAfter(ahead.baseIndex);
         contacts = init.contacts ?? contacts;
       }
       const replica = createReplica({
@@ -129,21 +131,24 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
         onSaved: tidy,
       });
       certificates.applied(first);
-      const certification = createCertification({ certificates, ...replica });
-      if (init.source === 'voters') await replay({ certificates, log, replica }, overruling);
+      const certification = createCertification({ certificates, ...replica, generation: newestGeneration });
+      if (init.source === 'voters') await replay({ certificates, log, replica }, ahead);
+      // What was certified further on may be of another branch than the one that the generation goes on from.
+      if (ahead !== undefined) await certificates.goBack(replica.state().index);
       return { genesis, certificates, replica, certification, snapshots, log, stops: [] };
     }
 
     /** Serving and following begin once the state is there. */
     function begin(opened: Running): void {
-      const { genesis, certificates, replica, snapshots, stops } = opened;
+      const { genesis, certificates, certification, replica, snapshots, stops } = opened;
       serveBlobs({ mesh, blobs, clock, logger, takes: () => init.source === 'consensus' });
       stops.push(
         serveEntries({
           mesh,
           clock,
           logger,
-          top: () => Math.min(Math.max(1, certificates.certifiedIndex()), replica.state().index),
+          top: () => Math.min(Math.max(1, certification.certifiedIndex()), replica.state().index),
+          generationBase: standingGenerations(init.generations ?? []).at(-1)?.baseIndex ?? 0,
           onChange(listener) {
             const unsubscribe = listeners.add(listener);
             const unsubscribeCertified = certified.add(listener);

@@ -35,6 +35,8 @@ export async function takeState({ certificates, log, replica }: Keeping, proven:
   // The proofs lie on the disk before the state that hangs on them; without it they are worth no less.
   await log.append([], [...certified, { certificate, checkpoint }].flatMap(certificates.operations));
   for (const each of certified) certificates.believe(each);
+  // It may have been on another branch than the one that the generation goes on from.
+  if (state.generation > replica.state().generation) await certificates.forgetBefore(state.generation);
   const { index, term, chainHash } = state;
   await replica.restore({ index, term, chainHash, data });
   certificates.believe({ certificate, checkpoint });

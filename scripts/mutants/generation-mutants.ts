@@ -42,4 +42,25 @@ export const generationMutants: readonly Mutant[] = [
     replacement: 'return sign;',
     tests: ['test/ledger/certify-core.test.ts'],
   },
+  {
+    name: 'obeys its ledger before that has come to the generation',
+    file: 'node/ledger/certification.ts',
+    text: '(state().generation < generation ? 0 : certifiedIndex())',
+    replacement: '(generation < 0 ? 0 : certifiedIndex())',
+    tests: [ledger],
+  },
+  {
+    name: 'leaves peers of another branch behind a generation alone',
+    file: 'node/ledger/entry-server.ts',
+    text: '    if (index <= generationBase) return false;\n',
+    replacement: '',
+    tests: [ledger],
+  },
+  {
+    name: 'keeps proofs of another branch than that of its generation',
+    file: 'node/ledger/proven.ts',
+    text: 'await certificates.forgetBefore(state.generation);',
+    replacement: 'await certificates.forgetBefore(0);',
+    tests: [ledger],
+  },
 ];

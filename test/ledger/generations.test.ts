@@ -3,13 +3,22 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { systemClock } from '../../node/host/clock.ts';
 import type { Logger } from '../../node/interfaces.ts';
 import { createCertificates } from '../../node/ledger/certificates.ts';
 import { createLedger, type Ledger, readGenesis } from '../../node/ledger/index.ts';
 import { verifySignature } from '../../node/mesh/identity.ts';
 import type { GenerationRecord } from '../../protocols/generation.ts';
-import { caughtUp, createLedgerFleet, createTestLogger, type LedgerPeer, letGo } from '../helpers/ledger-peers.ts';
+import { encodeEntry } from '../../protocols/ledger-entries.ts';
+import {
+  caughtUp,
+  createLedgerFleet,
+  createTestLogger,
+  type LedgerFleet,
+  type LedgerPeer,
+  letGo,
+} from '../helpers/ledger-peers.ts';
 import { createLedgerScript, peerIdOf, voterKeyOf } from '../helpers/ledger-script.ts';
 
 const voters = (raftId: number) => [{ raftId, peer: peerIdOf('web1'), key: voterKeyOf('web1') }];
@@ -28,7 +37,8 @@ function reopened(
   onInfo: (fields: object) => void = () => undefined,
 ): Ledger {
   const logger: Logger = { ...createTestLogger([]), info: onInfo };
-  return createLedger({ self: peer, source: 'voters', genesis, generations: [record] })({
+  const contacts = [{ peer: peerIdOf('n2'), raftId: 1_000_000, addresses: [] }];
+  return createLedger({ self: peer, source: 'voters', genesis, generations: [record], contacts })({
     ...{ store, blobs, mesh, clock: systemClock, logger, verifySignature },
   });
 }
@@ -180,3 +190,65 @@ test('createLedger() begins no generation that it has not accepted, whoever prop
     assert.deepEqual([ledger.state().generation, ledger.state().voterSet.generation], [0, 0]);
   }
 });
+
+/** The fleet goes on from n1's last entry in a generation of which web9's key is the only voter's; n2 is its peer. */
+async function successor(fleet: LedgerFleet, n1: LedgerPeer): Promise<{ n2: LedgerPeer; record: GenerationRecord }> {
+  const base = n1.ledger.state();
+  const key = voterKeyOf('web9');
+  const record = { ...recordAt(base.fleet, base), voters: [{ raftId: 1_000_000, peer: peerIdOf('web9'), key }] };
+  await n1.stop();
+  const n2 = await fleet.add('n2', 'consensus', { generations: [record] });
+  const first = {
+    version: 1,
+    kind: 'generation-begun',
+    timeMs: base.timeMs,
+    actor: 'controller',
+    body: record,
+  } as const;
+  fleet.consensus.certifies = false;
+  await fleet.consensus.append('normal', encodeEntry(first));
+  fleet.consensus.certifies = true;
+  return { n2, record };
+}
+
+const signal = AbortSignal.timeout(60_000);
+
+for (const branch of ['the same', 'another'] as const) {
+  test(`createLedger() comes to a generation's beginning from ${branch} branch behind its base, and obeys nothing before`, async (t) => {
+    const theirs = await createLedgerFleet(t);
+    const others = await theirs.add('n1', 'consensus');
+    await theirs.enrol('web1');
+    const ours = branch === 'the same' ? theirs : await createLedgerFleet(t);
+    const n1 = ours === theirs ? others : await ours.add('n1', 'consensus');
+    const web1 = await ours.add('web1', 'voters');
+    if (ours !== theirs) {
+      await ours.enrol('web1');
+      await ours.enrol('n3', ['voter']);
+      await ours.change([1]);
+    }
+    await caughtUp(web1, n1);
+    const before = web1.ledger.state();
+    await web1.stop();
+    await theirs.fill(12);
+    const { n2, record } = await successor(theirs, others);
+    assert.ok(before.index < record.baseIndex);
+
+    const mesh = ours === theirs ? web1.mesh : theirs.network.join(web1.peer);
+    const ledger = reopened({ ...web1, mesh }, theirs.genesis, record);
+    await ledger.start();
+    assert.deepEqual([ledger.state().index, ledger.certification().certifiedIndex()], [before.index, 0]);
+    await mesh.start();
+    const { propose } = n2.ledger;
+    const { index } = await propose({ kind: 'checkpoint-begun', actor: 'controller', body: {} }, { signal });
+    while (n2.ledger.checkpointDue()?.kind !== 'checkpoint-made') await nextTurn();
+    await propose(n2.ledger.checkpointDue() ?? assert.fail(), { signal });
+    await ledger.waitFor((state) => state.index > index, signal);
+    assert.equal(ledger.stateHash(), n2.ledger.stateHash());
+    assert.deepEqual([ledger.state().generation, ledger.state().members[peerIdOf('n3')]], [1, undefined]);
+    assert.ok(ledger.certification().certifiedIndex() > index);
+    await ledger.stop();
+    await mesh.stop();
+    const stale = await web1.store.range({ gte: 'configuration/', lt: 'configuration0' });
+    assert.deepEqual(stale, [], 'nothing is kept of another branch');
+  });
+}
