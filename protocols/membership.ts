@@ -19,6 +19,8 @@ export const membershipSchema = v.object({
   logBegun: v.optional(v.boolean()),
   /** Two records of one generation were seen: nobody can tell which one to obey. */
   frozen: v.optional(textSchema),
+  /** A recovery was begun here and has not come to its end. */
+  recovering: v.optional(v.literal(true)),
   /** The fleet has removed this peer: its state folder is of no use any more. */
   removed: v.optional(v.literal(true)),
 });

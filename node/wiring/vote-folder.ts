@@ -36,7 +36,7 @@ export interface VoteFolder {
   membership(): Promise<Membership>;
   /**
    * Clears away what a crash left half-done.
-   * @throws ParleyError `removed`, or `recovery-unfinished` after the crash of a beginGeneration() that others may have heard of.
+   * @throws ParleyError `removed`, or `recovery-unfinished` after a beginGeneration() that was cut off.
    */
   settle(): Promise<Membership>;
   /** Carries a turn out; called again after a crash, it ends the same. */
@@ -67,12 +67,14 @@ export function createVoteFolder(stateFolder: string, files: FolderFiles = realF
   const logPaths = [logFolderOf(stateFolder), witnessFileOf(stateFolder)];
 
   async function write(change: Partial<Membership>): Promise<void> {
-    const { logBegun, frozen, ...membership } = await loadMembership(stateFolder);
+    const { logBegun, frozen, recovering, ...membership } = await loadMembership(stateFolder);
     const isSameVote = change.raftId === undefined && logBegun;
     // The next generation settles which of two rivals was right.
     const isSameGeneration = change.generations === undefined && frozen !== undefined;
+    const isRecovering = recovering && !change.raftId;
     await files.write(stateFolder, {
       ...membership,
+      ...(isRecovering && { recovering }),
       ...(isSameVote && { logBegun }),
       ...(isSameGeneration && { frozen }),
       ...change,
@@ -88,10 +90,6 @@ export function createVoteFolder(stateFolder: string, files: FolderFiles = realF
     for (const path of logPaths) if (await exists(path)) await files.replace(path, `${path}${suffix}`);
   }
 
-  async function key(): Promise<string | null> {
-    return (await exists(keyFile)) ? (await loadIdentity(keyFile)).peer : null;
-  }
-
   async function membershipOf(): Promise<Membership> {
     const membership = await loadMembership(stateFolder);
     if (membership.removed) throw removedError(membership.name);
@@ -102,8 +100,7 @@ export function createVoteFolder(stateFolder: string, files: FolderFiles = realF
     membership: membershipOf,
     async settle() {
       const membership = await membershipOf();
-      const begun = membership.generations?.at(-1)?.voters.map((voter) => voter.key) ?? [];
-      if (membership.raftId === 0 && begun.includes((await key()) ?? '')) throw unfinishedError(membership.name);
+      if (membership.recovering) throw unfinishedError(membership.name);
       if (membership.raftId > 0 && !(await exists(keyFile))) {
         await setLogAside();
         await write({ raftId: 0 });
@@ -150,6 +147,7 @@ export function createVoteFolder(stateFolder: string, files: FolderFiles = realF
       }
     },
     async beginGeneration(recordFor, keepLedger) {
+      await write({ recovering: true });
       await files.remove(keyFile);
       await write({ raftId: 0 });
       const record = recordFor((await openKey(keyFile)).peer);
@@ -167,7 +165,9 @@ export function createVoteFolder(stateFolder: string, files: FolderFiles = realF
       await write({ raftId: founders[0]?.raftId ?? 0 });
       return record;
     },
-    key,
+    async key() {
+      return (await exists(keyFile)) ? (await loadIdentity(keyFile)).peer : null;
+    },
     namedGenerations: () => readNames(namesFile),
     async nameGeneration(hash) {
       const names = new Set([...(await readNames(namesFile)), hash]);

@@ -198,8 +198,8 @@ export const membershipMutants: readonly Mutant[] = [
   {
     name: 'starts a peer whose recovery was cut off',
     file: 'node/wiring/vote-folder.ts',
-    text: 'if (membership.raftId === 0 && begun.includes(',
-    replacement: 'if (membership.raftId < 0 && begun.includes(',
+    text: 'if (membership.recovering) throw',
+    replacement: 'if (membership.removed) throw',
     tests: [recovery],
   },
   {

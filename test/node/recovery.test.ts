@@ -127,13 +127,13 @@ test('beginGeneration() leaves no old raft id with a new key, wherever it is cut
         (error) => error.code === 'recovery-unfinished',
       );
     const { raftId, generations } = await loadMembership(stateFolder);
-    assert.equal(isUnfinished, raftId === 0 && generations !== undefined, `cut off after ${steps}`);
+    assert.equal(isUnfinished, cutOff && steps > 0, `cut off after ${steps}`);
     const key = await createVoteFolder(stateFolder).key();
-    if (raftId === 1) assert.equal(key, oldKey, `cut off after ${steps}`);
+    if (raftId === 1) assert.ok(key === oldKey || key === null, `cut off after ${steps}`);
     if (raftId === 1_000_000) assert.notEqual(key, oldKey);
     if (!cutOff) return assert.equal(raftId, 1_000_000);
     const again = await recover({ stateFolder, keyFile: keyOf(stateFolder) });
-    assert.equal(again.record.number, isUnfinished ? 2 : 1, 'others may have heard of the first');
+    assert.equal(again.record.number, generations === undefined ? 1 : 2, 'others may have heard of the first');
     const settled = await createVoteFolder(stateFolder).settle();
     assert.equal(settled.raftId, again.record.voters[0]?.raftId);
   }
