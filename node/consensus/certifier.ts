@@ -77,6 +77,7 @@ export class Certifier {
       give: (indexes, after) => this.#give(indexes, after),
     });
     this.#cancelLook = clock.every(components.lookPeriodMs, () => this.#look());
+    this.#recall();
   }
 
   /** Certificates and signatures of others that were no good, since the start. */
@@ -115,9 +116,19 @@ export class Certifier {
     this.#server.stop();
   }
 
+  /** The state machine may have been put away without certificates that were still to come. */
+  #recall(): void {
+    const { certifying, appliedIndex, entryAt } = this.#components;
+    let index = appliedIndex();
+    for (let entry = entryAt(index); entry !== undefined; entry = entryAt(index)) {
+      certifying.ledger().recall(entry);
+      index -= 1;
+    }
+  }
+
   #look(): void {
     this.changed();
-    if (!this.#leads) this.#askForMissing();
+    this.#askForMissing();
   }
 
   /** The leader's part: places of their own at once, the tail one at a time. */
@@ -253,17 +264,20 @@ export class Certifier {
     return [...new Set(places)].flatMap((index) => ledger.certificateAt(index) ?? []);
   }
 
-  /** Who follows is handed certificates; what did not come it asks the leader for, or where it hears none, one voter after the other. */
+  /**
+   * Who follows is handed certificates; what did not come it asks the leader for, or where it hears none, one voter after the
+   * other. Who leads asks them too: those who would have to sign anew may be gone.
+   */
   #askForMissing(): void {
     const { certifying, appliedIndex, leader, members, mesh } = this.#components;
     const ledger = certifying.ledger();
     const after = ledger.certifiedIndex();
     const indexes = ledger.uncertified().slice(0, certificatePlacesMax);
-    if (indexes.length === 0 && after >= appliedIndex()) return;
+    if (indexes.length === 0 && (this.#leads || after >= appliedIndex())) return;
     const voters = ledger.voterSetBefore(appliedIndex() + 1)?.voters ?? [];
     const others = voters.map(({ peer }) => peer).filter((peer) => peer !== mesh.self);
     this.#turn += 1;
-    const leading = leader() === nobody ? undefined : members.peerOf(leader());
+    const leading = this.#leads || leader() === nobody ? undefined : members.peerOf(leader());
     const peer = leading ?? others[this.#turn % others.length];
     if (peer !== undefined && peer !== mesh.self) this.#links.give(peer, { indexes, after });
   }

@@ -88,6 +88,8 @@ export interface CertifiedLedger {
   ):
     | { readonly kind: 'sign' | 'wait' }
     | { readonly kind: 'refuse'; readonly reason: string; readonly isAlarm: boolean };
+  /** An applied entry that the log holds since before this start: it may still lack a certificate of its own. */
+  recall(entry: CommittedEntry): void;
   /** Applied entries that deserve certificates of their own and have none yet. */
   uncertified(): readonly number[];
   certificateAt(index: number): Certificate | undefined;

@@ -42,13 +42,16 @@ export function createCertification(init: {
       if (verdict.kind === 'refuse') marks.delete(entry.index);
       return verdict;
     },
+    recall({ index, type }) {
+      if (type === 'configuration') marks.add(index);
+    },
     uncertified() {
       // What came before a generation's beginning its record vouches for, and those who could sign for it are gone.
       const { generationIndex } = state();
       for (const index of marks) {
         if (index <= generationIndex || certificateAt(index) !== undefined) marks.delete(index);
       }
-      return [...marks];
+      return [...marks].sort((a, b) => a - b);
     },
     applied(entry, { state: next, entry: read, result }) {
       certificates.applied(next);

@@ -57,6 +57,8 @@ export interface Certification extends CertificateKeeper {
   fleet(): string;
   /** Whether this voter may sign for an entry that it has applied, at that very index. */
   verdictOn(entry: CommittedEntry): Verdict;
+  /** An applied entry that the log holds since before this start: a change of voters may still lack its certificate. */
+  recall(entry: CommittedEntry): void;
   /** Applied entries that deserve certificates of their own and have none yet: orders, configurations, checkpoints. Ascending. */
   uncertified(): readonly number[];
 }

@@ -36,6 +36,8 @@ export class CertifiedList extends ListMachine implements CertifiedLedger {
   refused = new Set<string>();
   /** Words about which it cannot tell yet. */
   undecided = new Set<string>();
+  /** True where it signs for nothing any more. */
+  refusesAll = false;
   /** What its key was used for. */
   readonly signed: Uint8Array[] = [];
   #voterSets: VoterSet[];
@@ -69,6 +71,12 @@ export class CertifiedList extends ListMachine implements CertifiedLedger {
     }
   }
 
+  /** As a ledger starts again from a snapshot: what it still waited for is forgotten. */
+  putAway(): void {
+    this.certificates.clear();
+    this.#marks.clear();
+  }
+
   fleet(): string {
     return certifiedFleet;
   }
@@ -79,8 +87,12 @@ export class CertifiedList extends ListMachine implements CertifiedLedger {
 
   verdictOn(entry: CommittedEntry): ReturnType<CertifiedLedger['verdictOn']> {
     if (this.undecided.has(wordOf(entry))) return { kind: 'wait' };
-    if (!this.refused.has(wordOf(entry))) return { kind: 'sign' };
+    if (!this.refused.has(wordOf(entry)) && !this.refusesAll) return { kind: 'sign' };
     return { kind: 'refuse', reason: 'refused here', isAlarm: true };
+  }
+
+  recall({ index, type }: CommittedEntry): void {
+    if (type === 'configuration') this.#marks.add(index);
   }
 
   uncertified(): readonly number[] {

@@ -175,6 +175,49 @@ test('a voter that hears no leader asks other voters for certificates', () =>
     await certifiedAt([absent], index);
   }));
 
+const changeBy =
+  (leader: Voter) =>
+  (
+    transition: 'automatic' | 'joint-explicit',
+    steps: { kind: 'add-learner' | 'add-voter' | 'remove'; raftId: number }[],
+  ): Promise<{ readonly index: number }> =>
+    leader.consensus.changeVoters(
+      {
+        ...{ transition, steps },
+        contextOf: (configuration) => {
+          const raftIds = [...configuration.voters, ...configuration.votersOutgoing];
+          return encodeConfigurationContext({ configuration, voters: [...new Set(raftIds)].map(identityOf) });
+        },
+      },
+      { signal: AbortSignal.timeout(5_000) },
+    );
+
+test('a change of voters without its certificate is found in the log at the next start, and others are asked', () =>
+  withFleet({ voters: 3, others: 1 }, async (fleet) => {
+    const leader = await fleet.leader();
+    const { index } = await changeBy(leader)('automatic', [{ kind: 'add-learner', raftId: 4 }]);
+    const voters = fleet.voters.filter(({ raftId }) => raftId <= 3);
+    await certifiedAt(voters, index);
+    const [late] = voters.filter((voter) => voter !== leader);
+    assert.ok(late);
+    await certifiedAt(voters, await fleet.propose(leader, 'mark after it'));
+    await fleet.kill(late.raftId);
+    listOf(late).putAway();
+    await fleet.restart(late.raftId);
+    await certifiedAt([late], index);
+  }));
+
+test('a leader asks the others for a certificate that it lacks, where nobody signs for it any more', () =>
+  withFleet({ voters: 3, others: 1 }, async (fleet) => {
+    const leader = await fleet.leader();
+    const { index } = await changeBy(leader)('automatic', [{ kind: 'add-learner', raftId: 4 }]);
+    const voters = fleet.voters.filter(({ raftId }) => raftId <= 3);
+    await certifiedAt(voters, index);
+    for (const voter of voters) listOf(voter).refusesAll = true;
+    listOf(leader).certificates.delete(index);
+    await certifiedAt([leader], index);
+  }));
+
 test('a change of voters is certified by the voters before it, both halves while joint', () =>
   withFleet({ voters: 3, others: 1 }, async (fleet) => {
     const leader = await fleet.leader();
@@ -182,20 +225,7 @@ test('a change of voters is certified by the voters before it, both halves while
     await fleet.voter(4).consensus.start();
     const leaving = others(fleet, leader).find(({ raftId }) => raftId <= 3);
     assert.ok(leaving);
-    const change = (
-      transition: 'automatic' | 'joint-explicit',
-      steps: { kind: 'add-learner' | 'add-voter' | 'remove'; raftId: number }[],
-    ) =>
-      leader.consensus.changeVoters(
-        {
-          ...{ transition, steps },
-          contextOf: (configuration) => {
-            const raftIds = [...configuration.voters, ...configuration.votersOutgoing];
-            return encodeConfigurationContext({ configuration, voters: [...new Set(raftIds)].map(identityOf) });
-          },
-        },
-        { signal: AbortSignal.timeout(5_000) },
-      );
+    const change = changeBy(leader);
     const added = await change('automatic', [{ kind: 'add-learner', raftId: 4 }]);
     await certifiedAt([leader], added.index);
     await until(() => fleet.voter(4).machine.applied >= added.index);
