@@ -57,6 +57,13 @@ export const generationMutants: readonly Mutant[] = [
     tests: [ledger],
   },
   {
+    name: 'serves what lies before a generation to who cannot judge it any more',
+    file: 'node/ledger/entry-server.ts',
+    text: 'const chained = isBehind ? false : await',
+    replacement: 'const chained = isBehind && top() < 0 ? false : await',
+    tests: [ledger],
+  },
+  {
     name: 'keeps proofs of another branch than that of its generation',
     file: 'node/ledger/proven.ts',
     text: 'await certificates.forgetBefore(state.generation);',

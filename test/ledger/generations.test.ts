@@ -33,12 +33,12 @@ function recordAt(fleet: string, base: { index: number; term: number; chainHash:
 function reopened(
   { peer, store, blobs, mesh }: LedgerPeer,
   genesis: Uint8Array,
-  record: GenerationRecord,
+  generations: readonly GenerationRecord[],
   onInfo: (fields: object) => void = () => undefined,
 ): Ledger {
   const logger: Logger = { ...createTestLogger([]), info: onInfo };
   const contacts = [{ peer: peerIdOf('n2'), raftId: 1_000_000, addresses: [] }];
-  return createLedger({ self: peer, source: 'voters', genesis, generations: [record], contacts })({
+  return createLedger({ self: peer, source: 'voters', genesis, generations, contacts })({
     ...{ store, blobs, mesh, clock: systemClock, logger, verifySignature },
   });
 }
@@ -56,7 +56,7 @@ test('createLedger() goes back to a place before the base of a new generation, a
   await caughtUp(web1, n1);
   assert.ok(web1.ledger.state().index > base.index + 3);
   await web1.stop();
-  const ledger = reopened(web1, fleet.genesis, recordAt(base.fleet, base));
+  const ledger = reopened(web1, fleet.genesis, [recordAt(base.fleet, base)]);
   await ledger.start();
   const { index, generation, members } = ledger.state();
   assert.equal(index, base.index, 'what the record vouches for is kept');
@@ -82,7 +82,7 @@ for (const what of ['an entry', 'a change of voters'] as const) {
     if (what === 'an entry') await fleet.fill(1);
     else await fleet.change([1, 2]);
     const told = Promise.withResolvers<void>();
-    const ledger = reopened(web1, fleet.genesis, recordAt(base.fleet, base), (fields) => {
+    const ledger = reopened(web1, fleet.genesis, [recordAt(base.fleet, base)], (fields) => {
       if (JSON.stringify(fields).includes('generation 0, which ended before it')) told.resolve();
     });
     await ledger.start();
@@ -138,7 +138,7 @@ test('createLedger() goes back to the foundation where nothing older is kept, an
   await web1.stop();
   const record = recordAt(base.fleet, base);
   for (let start = 0; start < 2; start += 1) {
-    const ledger = reopened(web1, fleet.genesis, record);
+    const ledger = reopened(web1, fleet.genesis, [record]);
     await ledger.start();
     assert.ok(ledger.state().index <= base.index);
     await ledger.stop();
@@ -192,10 +192,18 @@ test('createLedger() begins no generation that it has not accepted, whoever prop
 });
 
 /** The fleet goes on from n1's last entry in a generation of which web9's key is the only voter's; n2 is its peer. */
-async function successor(fleet: LedgerFleet, n1: LedgerPeer): Promise<{ n2: LedgerPeer; record: GenerationRecord }> {
+async function successor(
+  fleet: LedgerFleet,
+  n1: LedgerPeer,
+  number: number,
+): Promise<{ n2: LedgerPeer; record: GenerationRecord }> {
   const base = n1.ledger.state();
   const key = voterKeyOf('web9');
-  const record = { ...recordAt(base.fleet, base), voters: [{ raftId: 1_000_000, peer: peerIdOf('web9'), key }] };
+  const record = {
+    ...recordAt(base.fleet, base),
+    number,
+    voters: [{ raftId: number * 1_000_000, peer: peerIdOf('web9'), key }],
+  };
   await n1.stop();
   const n2 = await fleet.add('n2', 'consensus', { generations: [record] });
   const first = {
@@ -229,12 +237,16 @@ for (const branch of ['the same', 'another'] as const) {
     await caughtUp(web1, n1);
     const before = web1.ledger.state();
     await web1.stop();
-    await theirs.fill(12);
-    const { n2, record } = await successor(theirs, others);
-    assert.ok(before.index < record.baseIndex);
+    // Of the same branch the peer is behind the base; of another one it is just there.
+    await theirs.fill(branch === 'the same' ? 12 : before.index - others.ledger.state().index);
+    const number = branch === 'the same' ? 2 : 1;
+    const { n2, record } = await successor(theirs, others, number);
+    assert.ok(branch === 'the same' ? before.index < record.baseIndex : before.index === record.baseIndex);
+    // One that the newer one does not follow on, as of two that were rivals.
+    const settled = number === 2 ? [recordAt(before.fleet, before)] : [];
 
     const mesh = ours === theirs ? web1.mesh : theirs.network.join(web1.peer);
-    const ledger = reopened({ ...web1, mesh }, theirs.genesis, record);
+    const ledger = reopened({ ...web1, mesh }, theirs.genesis, [...settled, record]);
     await ledger.start();
     assert.deepEqual([ledger.state().index, ledger.certification().certifiedIndex()], [before.index, 0]);
     await mesh.start();
@@ -244,7 +256,7 @@ for (const branch of ['the same', 'another'] as const) {
     await propose(n2.ledger.checkpointDue() ?? assert.fail(), { signal });
     await ledger.waitFor((state) => state.index > index, signal);
     assert.equal(ledger.stateHash(), n2.ledger.stateHash());
-    assert.deepEqual([ledger.state().generation, ledger.state().members[peerIdOf('n3')]], [1, undefined]);
+    assert.deepEqual([ledger.state().generation, ledger.state().members[peerIdOf('n3')]], [number, undefined]);
     assert.ok(ledger.certification().certifiedIndex() > index);
     await ledger.stop();
     await mesh.stop();
