@@ -136,8 +136,8 @@ async function createMeshParts(
     },
   });
   const source = voterKey ? ('consensus' as const) : ('voters' as const);
-  const { genesis, contacts, generations = [] } = membership;
-  const ledger = createLedger({ self: identity.peer, source, genesis, contacts, generations })({
+  const { genesis, contacts, votersIndex: contactsIndex, generations = [] } = membership;
+  const ledger = createLedger({ self: identity.peer, source, genesis, contacts, contactsIndex, generations })({
     store: ledgerStore,
     blobs,
     mesh,

@@ -72,6 +72,8 @@ export interface LedgerInit {
   readonly genesis?: Uint8Array;
   /** Members that a joining peer was told of: they stand in until its own ledger names it. Kept like the genesis. */
   readonly contacts?: readonly JoinContact[];
+  /** Entry since which the contacts vote, where that was noted later: they stand in while the own ledger is behind it, as one that lost its state is. */
+  readonly contactsIndex?: number | undefined;
   /** Generations that this peer has accepted, by number: what older ones have after their bases is dropped. */
   readonly generations?: readonly GenerationRecord[];
 }

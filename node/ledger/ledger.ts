@@ -74,6 +74,7 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
       clock,
       state: () => running?.replica.state(),
       contacts: () => contacts,
+      contactsIndex: init.contactsIndex ?? 0,
       ...{ proven, onProven: voterSetProven.add },
       generation: newestGeneration,
       onApplied: listeners.add,
@@ -108,6 +109,7 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
         certificates.checkpoints().get(index)?.stateHash === hash;
       const snapshots = createSnapshotStore({ store, logger, generations, isCheckpoint });
       const first = (await snapshots.load()) ?? genesis.state;
+      if (first.voterSet.index < (init.contactsIndex ?? 0)) contacts = init.contacts ?? contacts;
       if (first.fleet !== genesis.fleet) throw wrongFleet(first.fleet, genesis.fleet);
       const log = createEntryLog(store, logger);
       const ahead = standingGenerations(generations).find(({ number }) => number > first.generation);

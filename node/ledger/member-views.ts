@@ -35,6 +35,8 @@ export function createMemberViews(init: {
   /** Undefined while the ledger is not running. */
   readonly state: () => LedgerState | undefined;
   readonly contacts: () => readonly JoinContact[];
+  /** Entry since which they vote, as far as that was noted. */
+  readonly contactsIndex: number;
   /** Newer voters than the own ledger's, where somebody has proven them. */
   readonly proven: () => ProvenVoters | undefined;
   readonly onProven: (listener: () => void) => () => void;
@@ -56,9 +58,10 @@ export function createMemberViews(init: {
     return known;
   }
 
-  /** Those that this peer was told of stand in while its ledger is behind its joining, or behind a generation that it has accepted. */
-  function toldOf({ members, generation }: LedgerState): readonly JoinContact[] {
-    return Object.hasOwn(members, self) && generation >= init.generation ? [] : init.contacts();
+  /** Those that this peer was told of stand in while its ledger is behind its joining, behind who voted last, or behind a generation that it has accepted. */
+  function toldOf({ members, generation, voterSet }: LedgerState): readonly JoinContact[] {
+    const isBehind = generation < init.generation || voterSet.index < init.contactsIndex;
+    return Object.hasOwn(members, self) && !isBehind ? [] : init.contacts();
   }
 
   /** Ledger time stands still without entries, so an invite also closes by the own clock; joining checks it again. */

@@ -48,7 +48,7 @@ export interface VoteFolder {
   key(): Promise<string | null>;
   makeKey(): Promise<string>;
   dropKey(): Promise<void>;
-  /** Notes who votes since the entry at an index, for a start at which the ledger cannot say. */
+  /** Notes who votes since the entry at an index, for a start at which the ledger cannot say; what is older than what is noted is left out. */
   noteVoters(voters: readonly JoinContact[], index: number): Promise<void>;
   /** Notes that the voter's log exists. */
   logBegun(): Promise<void>;
@@ -177,7 +177,10 @@ export function createVoteFolder(stateFolder: string, files: FolderFiles = realF
     },
     makeKey: async () => (await openKey(keyFile)).peer,
     dropKey: () => files.remove(keyFile),
-    noteVoters: (contacts, votersIndex) => write({ contacts: [...contacts], votersIndex }),
+    async noteVoters(contacts, index) {
+      const { votersIndex = 0 } = await loadMembership(stateFolder);
+      if (index >= votersIndex) await write({ contacts: [...contacts], votersIndex: index });
+    },
     logBegun: () => write({ logBegun: true }),
   };
 }

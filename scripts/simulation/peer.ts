@@ -135,12 +135,12 @@ function createKeyAnnouncer({ hardware, life, ledger, clock, world }: Basis): (v
 
 function basisOf(hardware: Hardware, life: Life, world: PeerWorld) {
   const { identity, vote, databases } = hardware;
-  const { raftId, contacts } = vote.record;
+  const { raftId, contacts, votersIndex: contactsIndex } = vote.record;
   const { mesh, logger, genesis, time } = world;
   const clock = clockOf(time, life);
   const blobs = hardware.blobs.open(life);
   const source = raftId > 0 ? ('consensus' as const) : ('voters' as const);
-  const ledger = createLedger({ self: identity.peer, source, genesis, contacts })({
+  const ledger = createLedger({ self: identity.peer, source, genesis, contacts, contactsIndex })({
     ...{ store: databases.ledger.open(life), blobs, mesh, clock, logger, verifySignature },
   });
   const chance = world.chance.fork(`${hardware.name} ${hardware.machine.boots} ${time.nowMs}`);

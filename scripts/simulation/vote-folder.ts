@@ -46,7 +46,7 @@ export class SimulatedVoteFolder
   }
 
   async noteVoters(contacts: readonly JoinContact[], votersIndex: number): Promise<void> {
-    this.#change({ contacts, votersIndex });
+    if (votersIndex >= (this.record.votersIndex ?? 0)) this.#change({ contacts, votersIndex });
   }
 
   async logBegun(): Promise<void> {

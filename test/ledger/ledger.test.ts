@@ -303,3 +303,10 @@ test('meshMembers() and raftMembers() follow the members, and contacts stand in 
   assert.equal(late.ledger.meshMembers().isMember(contact.peer), true, 'n9 is not named by its ledger yet');
   assert.equal(late.ledger.raftMembers().peerOf(5), contact.peer);
 });
+
+test('meshMembers() of a founder whose ledger is back at its beginning names those who voted last', async (t) => {
+  const fleet = await createLedgerFleet(t);
+  const contact = { peer: peerIdOf('n5'), addresses: ['/ip4/10.0.0.5/tcp/1'], raftId: 5 };
+  const n1 = await fleet.add('n1', 'voters', { contacts: [contact], contactsIndex: 9 });
+  assert.deepEqual(n1.ledger.meshMembers().wanted(), [contact]);
+});

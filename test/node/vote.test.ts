@@ -118,10 +118,11 @@ test('settle() refuses a peer that was removed, at every start', async (t) => {
   );
 });
 
-test('noteVoters() keeps what is noted of the log', async (t) => {
+test('noteVoters() keeps what is noted of the log, and of the voters what is newest', async (t) => {
   const stateFolder = await voterFolder(t);
   const folder = createVoteFolder(stateFolder);
   await folder.noteVoters([{ peer: peerIdOf('n2'), addresses: [], raftId: 2 }], 7);
+  await folder.noteVoters([], 6);
   const { logBegun, contacts, votersIndex } = await loadMembership(stateFolder);
   assert.deepEqual([logBegun, contacts.map(({ raftId }) => raftId), votersIndex], [true, [2], 7]);
 });
