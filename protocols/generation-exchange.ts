@@ -7,9 +7,12 @@ import { countSchema, hashSchema } from './primitives.ts';
 
 export const generationProtocol = '/parley/generation/1';
 
-/** Recoveries in a fleet's life that peers keep the records of. */
-export const generationsMax = 8;
-export const generationRequestBytesMax = 1024;
+/**
+ * Recoveries in a fleet's life that peers keep the records of; the oldest leave. Nobody needs those once the newest generation
+ * has its checkpoint.
+ */
+export const generationsMax = 64;
+export const generationRequestBytesMax = 8 * 1024;
 
 export const generationRequestSchema = v.object({
   version: v.literal(1),

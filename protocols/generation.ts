@@ -10,12 +10,14 @@ import { countSchema, hashSchema, signatureSchema } from './primitives.ts';
 
 /** Raft ids of generation g start at g times this: no id that a lost part of the ledger allotted is ever used again. */
 export const raftIdsPerGeneration = 1_000_000;
+/** The last one whose raft ids are numbers that consensus takes. */
+const generationNumberMax = 2_000;
 
 export const generationRecordSchema = v.object({
   version: v.literal(1),
   fleet: hashSchema,
   /** 1 for the first recovery; genesis begins generation 0. */
-  number: v.pipe(countSchema, v.minValue(1)),
+  number: v.pipe(countSchema, v.minValue(1), v.maxValue(generationNumberMax)),
   /** The last entry that the new generation keeps. */
   baseIndex: positionSchema,
   baseTerm: positionSchema,

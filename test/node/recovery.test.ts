@@ -17,7 +17,7 @@ import type { VoteTurn } from '../../node/wiring/vote-plan.ts';
 import { check, encode } from '../../protocols/codec.ts';
 import { configSchema } from '../../protocols/config.ts';
 import { type GenerationRecord, generationHash, isOverruled } from '../../protocols/generation.ts';
-import { generationProtocol } from '../../protocols/generation-exchange.ts';
+import { generationProtocol, generationsMax } from '../../protocols/generation-exchange.ts';
 import { createLedgerScript, hash, peerIdOf } from '../helpers/ledger-script.ts';
 import { createManualClock } from '../helpers/manual-clock.ts';
 import { createMemoryNetwork } from '../helpers/memory-mesh.ts';
@@ -191,6 +191,12 @@ test('createGenerationExchange() accepts what the recovery key has signed, and t
   });
   assert.equal(await told([record], [record]), undefined);
   assert.equal(await told([recordOf(1), recordOf(2)], [record]), undefined, 'an older one is no news');
+});
+
+test('createGenerationExchange() tells of the newest generation of a fleet that was recovered often', async () => {
+  const records = Array.from({ length: generationsMax }, (_, at) => recordOf(at + 1, { baseIndex: 10 + at }));
+  const turn = await told(records.slice(0, -1), records);
+  assert.deepEqual(turn?.kind === 'new-generation' && turn.records, records.slice(-1));
 });
 
 test('createGenerationExchange() asks who gave no answer once more, and nobody else', async () => {
