@@ -238,9 +238,12 @@ for (const branch of ['the same', 'another'] as const) {
     const before = web1.ledger.state();
     await web1.stop();
     // Of the same branch the peer is behind the base; of another one it is just there.
-    await theirs.fill(branch === 'the same' ? 12 : before.index - others.ledger.state().index);
+    if (branch === 'the same') await theirs.enrol('n4', ['voter']);
+    else await theirs.fill(before.index - others.ledger.state().index);
+    const { index: changedAt } = others.ledger.state().voterSet;
     const number = branch === 'the same' ? 2 : 1;
     const { n2, record } = await successor(theirs, others, number);
+    if (changedAt > 1) await theirs.consensus.certify(changedAt);
     assert.ok(branch === 'the same' ? before.index < record.baseIndex : before.index === record.baseIndex);
     // One that the newer one does not follow on, as of two that were rivals.
     const settled = number === 2 ? [recordAt(before.fleet, before)] : [];
