@@ -130,6 +130,7 @@ async function createMeshParts(
     random: randomBytes,
     members: {
       isMember: (peer) => ledger.meshMembers().isMember(peer),
+      wasRemoved: (peer) => ledger.meshMembers().wasRemoved(peer),
       joinsOpen: () => ledger.meshMembers().joinsOpen(),
       wanted: () => ledger.meshMembers().wanted(),
       onChange: (listener) => ledger.meshMembers().onChange(listener),

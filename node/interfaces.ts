@@ -122,8 +122,11 @@ export interface HandleOptions {
   readonly inboundStreamsMax?: number;
   /** Largest message this protocol takes, in bytes. Default messageBytesMax. */
   readonly messageBytesMax?: number;
-  /** 'members' (default) or 'anyone': only the join protocol admits strangers. */
-  readonly admits?: 'members' | 'anyone';
+  /**
+   * 'members' (default); 'removed' admits also those who were members, so that they hear that they are none any more;
+   * 'anyone': only the join protocol admits strangers.
+   */
+  readonly admits?: 'members' | 'removed' | 'anyone';
 }
 
 export interface TrafficRecord {

@@ -309,6 +309,6 @@ export function serveEntries(components: EntryServerComponents): () => void {
     }
   }
 
-  mesh.handle(entryPullProtocol, serve, { inboundStreamsMax: 2 });
+  mesh.handle(entryPullProtocol, serve, { inboundStreamsMax: 2, admits: 'removed' });
   return () => stopping.abort(new ParleyError('cancelled', 'the ledger stops', { retryable: true }));
 }

@@ -101,6 +101,8 @@ export type AppliedListener = (state: LedgerState) => void;
 /** The members as the mesh needs them (structurally node/mesh's MeshMembers). */
 export interface MeshMembersView {
   isMember(peer: string): boolean;
+  /** True for who was removed lately and may come in for a moment to hear of it. */
+  wasRemoved(peer: string): boolean;
   /** True while an invite is open: only then the join protocol admits strangers. */
   joinsOpen(): boolean;
   /** Peers to stay connected to: all while the fleet is small, else the voters and the peers of the own site. */

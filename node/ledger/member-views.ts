@@ -75,6 +75,7 @@ export function createMemberViews(init: {
   return {
     mesh: {
       isMember: (peer) => refresh().byPeer.has(peer),
+      wasRemoved: (peer) => init.state()?.removedPeers.some((removed) => removed.peer === peer) ?? false,
       joinsOpen,
       wanted: () => refresh().wanted,
       onChange(listener) {

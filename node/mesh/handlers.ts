@@ -23,6 +23,7 @@ export interface HandlersComponents {
   readonly logger: Logger;
   readonly traffic: Traffic;
   readonly isMember: (peer: string) => boolean;
+  readonly wasRemoved: (peer: string) => boolean;
 }
 
 export interface Handlers {
@@ -38,7 +39,7 @@ interface Registration {
   readonly options: Required<HandleOptions>;
 }
 
-export function createHandlers({ clock, logger, traffic, isMember }: HandlersComponents): Handlers {
+export function createHandlers({ clock, logger, traffic, isMember, wasRemoved }: HandlersComponents): Handlers {
   const registrations = new Map<string, Registration>();
   const openInbound = new Map<string, number>();
   let host: Libp2p | undefined;
@@ -48,13 +49,21 @@ export function createHandlers({ clock, logger, traffic, isMember }: HandlersCom
     await host?.handle(protocol, (stream, connection) => void serveStream(protocol, stream, connection), limits);
   }
 
+  function isAdmitted(peer: string, admits: Required<HandleOptions>['admits']): boolean {
+    return admits === 'anyone' || isMember(peer) || (admits === 'removed' && wasRemoved(peer));
+  }
+
   async function serveStream(protocol: string, stream: Stream, connection: Connection): Promise<void> {
     const peer = connection.remotePeer.toString();
     const registration = registrations.get(protocol);
     const key = `${peer} ${protocol}`;
     const open = openInbound.get(key) ?? 0;
-    if (registration === undefined || (registration.options.admits === 'members' && !isMember(peer))) {
-      logger.warn({ peer, protocol }, 'a stranger tried to open a stream');
+    if (registration === undefined || !isAdmitted(peer, registration.options.admits)) {
+      const isKnown = wasRemoved(peer);
+      logger[isKnown ? 'debug' : 'warn'](
+        { peer, protocol },
+        `a ${isKnown ? 'removed peer' : 'stranger'} tried to open a stream`,
+      );
       stream.abort(new Error('members only'));
       return;
     }

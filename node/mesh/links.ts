@@ -11,6 +11,14 @@ const strangersMax = 8;
 /** A join takes about a second; longer is somebody who holds the place. */
 const strangerStayMs = 30_000;
 
+/** Removed peers that hear of it at once. */
+const informedMax = 4;
+/** A voter that was removed asks others once it has heard no leader for 5 s; the proofs take a moment. */
+const informedStayMs = 15_000;
+/** It comes once to hear that it votes no more, and once as a member to hear that it is none; once more for bad luck. */
+const informedVisitsMax = 3;
+const informedPeriodMs = 600_000;
+
 /** Of two connections the older stays if it gives a sign of life within this time. */
 const duelMs = 3_000;
 /** What the newer one was opened for (a fresh dial's question) may end first; shorter than a duel. */
@@ -32,11 +40,12 @@ export interface LinksComponents {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly isMember: (peer: string) => boolean;
+  readonly wasRemoved: (peer: string) => boolean;
   readonly joinsOpen: () => boolean;
 }
 
 export interface LinksEvents {
-  /** A member's connection is up, until the signal says that it is gone. `onRtt` takes what is measured on it. */
+  /** A connection of a member, or of one that was, is up, until the signal says that it is gone. `onRtt` takes what is measured on it. */
   readonly onLink: (connection: Connection, onRtt: (rttMs: number) => void, signal: AbortSignal) => void;
   /** Asks the connection's other side for a sign of life now. */
   readonly probe: (connection: Connection) => void;
@@ -47,8 +56,8 @@ export interface LinksEvents {
 export interface Links {
   /** Follows a host that is about to start. */
   watch(host: Libp2p): void;
-  /** True while another stranger may come in. */
-  hasRoomForStranger(): boolean;
+  /** True while this peer, which is no member, may come in: to join, or to hear that it was removed. */
+  hasRoomFor(peer: string): boolean;
   /** The connection of a member that new streams go over. */
   best(peer: string): Connection | undefined;
   isConnected(peer: string): boolean;
@@ -60,7 +69,7 @@ export interface Links {
    * still reads its grant; its mesh comes with a connection of its own.
    */
   review(): void;
-  /** The other side runs no mesh: a member that joins once more. */
+  /** The other side runs no mesh: a member that joins once more, or one that was and comes back with an invite. */
   demote(connection: Connection): void;
   drop(connection: Connection, reason: Error): void;
   /** What it was opened for is over: it goes unless it is the peer's only one. */
@@ -68,18 +77,47 @@ export interface Links {
   dropAll(reason: Error): void;
 }
 
-export function createLinks({ self, clock, logger, isMember, joinsOpen }: LinksComponents, events: LinksEvents): Links {
+export function createLinks(components: LinksComponents, events: LinksEvents): Links {
+  const { self, clock, logger, isMember, wasRemoved, joinsOpen } = components;
   const members = new Map<string, Link[]>();
   const strangers = new Map<Connection, () => void>();
   /** Connections of peers that are no members any more: they end in a moment. */
   const dismissed = new Map<Connection, () => void>();
+  /** Connections of peers that were removed while they were away. */
+  const informed = new Map<Connection, () => void>();
+  const visitsAtMs = new Map<string, readonly number[]>();
   let host: Libp2p | undefined;
 
   function opened(connection: Connection): void {
     const peer = connection.remotePeer.toString();
     if (isMember(peer)) addLink(peer, connection);
-    else if (joinsOpen() && strangers.size < strangersMax) addStranger(connection);
+    else if (mayBeInformed(peer)) inform(peer, connection);
+    else if (mayJoin()) addStranger(connection);
     else drop(connection, new Error('not a member'));
+  }
+
+  const mayJoin = (): boolean => joinsOpen() && strangers.size < strangersMax;
+
+  function mayBeInformed(peer: string): boolean {
+    if (!wasRemoved(peer) || informed.size >= informedMax) return false;
+    return visitsOf(peer).length < informedVisitsMax;
+  }
+
+  function visitsOf(peer: string): readonly number[] {
+    return (visitsAtMs.get(peer) ?? []).filter((atMs) => clock.monotonicMs() - atMs < informedPeriodMs);
+  }
+
+  /** It takes part in nothing, but its own mesh wants a sign of life. */
+  function inform(peer: string, connection: Connection): void {
+    const ended = new AbortController();
+    const cancel = clock.after(informedStayMs, () => drop(connection, new Error('no longer a member')));
+    informed.set(connection, () => {
+      cancel();
+      ended.abort(new Error('the connection is gone'));
+    });
+    for (const other of [...visitsAtMs.keys()]) if (!wasRemoved(other)) visitsAtMs.delete(other);
+    visitsAtMs.set(peer, [...visitsOf(peer), clock.monotonicMs()]);
+    events.onLink(connection, () => undefined, ended.signal);
   }
 
   function addStranger(connection: Connection): void {
@@ -122,7 +160,7 @@ export function createLinks({ self, clock, logger, isMember, joinsOpen }: LinksC
   }
 
   function closed(connection: Connection): void {
-    for (const passing of [strangers, dismissed]) {
+    for (const passing of [strangers, dismissed, informed]) {
       passing.get(connection)?.();
       passing.delete(connection);
     }
@@ -166,6 +204,7 @@ export function createLinks({ self, clock, logger, isMember, joinsOpen }: LinksC
     return [
       ...strangers.keys(),
       ...dismissed.keys(),
+      ...informed.keys(),
       ...[...members.values()].flat().map(({ connection }) => connection),
     ];
   }
@@ -176,7 +215,7 @@ export function createLinks({ self, clock, logger, isMember, joinsOpen }: LinksC
       next.addEventListener('connection:open', ({ detail }) => opened(detail));
       next.addEventListener('connection:close', ({ detail }) => closed(detail));
     },
-    hasRoomForStranger: () => joinsOpen() && strangers.size < strangersMax,
+    hasRoomFor: (peer) => mayBeInformed(peer) || mayJoin(),
     best: (peer) => members.get(peer)?.find(({ connection }) => connection.status === 'open')?.connection,
     isConnected: (peer) => members.has(peer),
     list: () => [...members].map(([peer, links]) => describe(peer, links)),
@@ -185,6 +224,7 @@ export function createLinks({ self, clock, logger, isMember, joinsOpen }: LinksC
       for (const [peer, links] of [...members]) if (!isMember(peer)) dismiss(peer, links);
     },
     demote(connection) {
+      if (informed.has(connection) && !mayJoin()) return drop(connection, new Error('it runs no mesh'));
       closed(connection);
       addStranger(connection);
     },

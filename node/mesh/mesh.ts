@@ -34,6 +34,8 @@ const addressesAgeMs = 1_000;
 /** Who belongs to the mesh; the ledger knows. */
 export interface MeshMembers {
   isMember(peer: string): boolean;
+  /** True for who was removed: it may come in for a moment to hear of it. */
+  wasRemoved(peer: string): boolean;
   /** True while an invite is open: strangers may connect, for the join protocol only. */
   joinsOpen(): boolean;
   /** The members to stay connected to, with the addresses that the ledger records. */
@@ -83,13 +85,14 @@ class Libp2pMesh implements Mesh {
   constructor(init: MeshInit, { clock, logger, random, members }: MeshComponents) {
     const self = identityFromSeed(init.privateKey).peer;
     const isMember = (peer: string) => members.isMember(peer);
+    const wasRemoved = (peer: string) => members.wasRemoved(peer);
     this.self = self;
     this.#init = init;
     this.#members = members;
     this.#logger = logger;
-    this.#handlers = createHandlers({ clock, logger, traffic: this.#traffic, isMember });
+    this.#handlers = createHandlers({ clock, logger, traffic: this.#traffic, isMember, wasRemoved });
     this.#links = createLinks(
-      { self, clock, logger, isMember, joinsOpen: () => members.joinsOpen() },
+      { self, clock, logger, isMember, wasRemoved, joinsOpen: () => members.joinsOpen() },
       {
         onLink: (connection, onRtt, signal) => this.#linked(connection, onRtt, signal),
         probe: (connection) => this.#liveness.probe(connection),
@@ -113,7 +116,7 @@ class Libp2pMesh implements Mesh {
       onNoMesh: (connection) => this.#links.demote(connection),
       onAddresses: (peer, addresses) => this.#book.tell(peer, addresses),
     });
-    const limits = { inboundStreamsMax: 2, messageBytesMax: livenessBytesMax };
+    const limits = { inboundStreamsMax: 2, messageBytesMax: livenessBytesMax, admits: 'removed' } as const;
     this.#handlers.add(livenessProtocol, (stream, connection) => this.#liveness.serve(stream, connection), limits);
   }
 
@@ -124,7 +127,7 @@ class Libp2pMesh implements Mesh {
     const { privateKey, listen, announce = [], discovery } = this.#init;
     const gate = {
       admitsOutbound: (peer: string) => this.#members.isMember(peer),
-      admitsInbound: (peer: string) => this.#members.isMember(peer) || this.#links.hasRoomForStranger(),
+      admitsInbound: (peer: string) => this.#members.isMember(peer) || this.#links.hasRoomFor(peer),
     };
     const onFound = (peer: string, addresses: string[]) => this.#found(peer, addresses);
     const host = await createHost({

@@ -146,7 +146,7 @@ export function createGenerationExchange(init: GenerationExchangeInit): (compone
       else answered.delete(peer);
     }
 
-    mesh.handle(generationProtocol, serve, { inboundStreamsMax: 2, messageBytesMax });
+    mesh.handle(generationProtocol, serve, { inboundStreamsMax: 2, messageBytesMax, admits: 'removed' });
     return {
       async start() {
         stopping = new AbortController();

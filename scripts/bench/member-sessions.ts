@@ -65,6 +65,7 @@ async function openSession(order: SessionsOrder, number: number): Promise<Sessio
   const { controller, address, chainHash } = order;
   const members = {
     isMember: (peer: string) => peer === controller,
+    wasRemoved: () => false,
     joinsOpen: () => false,
     wanted: () => [{ peer: controller, addresses: [address] }],
     onChange: () => () => undefined,

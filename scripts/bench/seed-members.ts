@@ -27,7 +27,14 @@ export async function seedMembers(stateFolder: string, peers: readonly string[],
   const membership = await loadMembership(stateFolder);
   const identity = await loadIdentity(identityFileOf(stateFolder));
   const voterKey = await loadIdentity(voterKeyFileOf(stateFolder));
-  const nobody = { isMember: () => false, joinsOpen: () => false, wanted: () => [], onChange: () => () => undefined };
+  const never = () => false;
+  const nobody = {
+    isMember: never,
+    wasRemoved: never,
+    joinsOpen: never,
+    wanted: () => [],
+    onChange: () => () => undefined,
+  };
   const mesh = createMesh({ privateKey: identity.privateKey, listen: [], discovery: 'none' })({
     ...{ clock: systemClock, logger, random: randomBytes, members: nobody },
   });

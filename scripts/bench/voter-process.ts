@@ -92,6 +92,7 @@ async function start({
   });
   const members = {
     isMember: (peer: string) => contacts.some((contact) => contact.peer === peer),
+    wasRemoved: () => false,
     joinsOpen: () => false,
     wanted: () => contacts.filter((_, position) => position + 1 !== raftId),
     onChange: () => () => undefined,

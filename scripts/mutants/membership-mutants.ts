@@ -11,8 +11,37 @@ const recovery = 'test/node/recovery.test.ts';
 const generations = 'test/ledger/generations.test.ts';
 const members = 'test/ledger/members-core.test.ts';
 const joins = 'test/control/joining.test.ts';
+const strangers = 'test/mesh/strangers.test.ts';
 
 export const membershipMutants: readonly Mutant[] = [
+  {
+    name: 'refuses removed peers that come back before they hear of it',
+    file: 'node/mesh/links.ts',
+    text: 'hasRoomFor: (peer) => mayBeInformed(peer) || mayJoin(),',
+    replacement: 'hasRoomFor: () => mayJoin(),',
+    tests: [strangers],
+  },
+  {
+    name: 'lets removed peers use every protocol',
+    file: 'node/mesh/handlers.ts',
+    text: "(admits === 'removed' && wasRemoved(peer))",
+    replacement: 'wasRemoved(peer)',
+    tests: [strangers],
+  },
+  {
+    name: 'lets a removed peer in as often as it likes',
+    file: 'node/mesh/links.ts',
+    text: 'visitsAtMs.set(peer, [...visitsOf(peer), clock.monotonicMs()]);',
+    replacement: '',
+    tests: [strangers],
+  },
+  {
+    name: 'lets any number of removed peers in at once',
+    file: 'node/mesh/links.ts',
+    text: 'if (!wasRemoved(peer) || informed.size >= informedMax) return false;',
+    replacement: 'if (!wasRemoved(peer)) return false;',
+    tests: [strangers],
+  },
   {
     name: 'lets peers join that have no token',
     file: 'protocols/ledger-rules.ts',

@@ -29,6 +29,7 @@ async function startVoters(t: TestContext, count: number): Promise<RealVoter[]> 
   const listeners = new Set<() => void>();
   const members = {
     isMember: (peer: string) => peers.includes(peer),
+    wasRemoved: () => false,
     joinsOpen: () => false,
     wanted: () => peers.map((peer) => ({ peer, addresses: addresses.get(peer) ?? [] })),
     onChange(listener: () => void) {

@@ -299,6 +299,10 @@ test('meshMembers() and raftMembers() follow the members, and contacts stand in 
   );
   assert.equal(n1.ledger.raftMembers().peerOf(1), peerIdOf('n1'));
   assert.equal(n1.ledger.raftMembers().raftIdOf(peerIdOf('web1')), undefined);
+  assert.equal(n1.ledger.meshMembers().wasRemoved(peerIdOf('web1')), false);
+  await fleet.propose('member-removed', { peer: peerIdOf('web1') });
+  assert.equal(n1.ledger.meshMembers().isMember(peerIdOf('web1')), false);
+  assert.equal(n1.ledger.meshMembers().wasRemoved(peerIdOf('web1')), true);
   const late = await fleet.add('n9', 'consensus', { contacts: [contact] });
   assert.equal(late.ledger.meshMembers().isMember(contact.peer), true, 'n9 is not named by its ledger yet');
   assert.equal(late.ledger.raftMembers().peerOf(5), contact.peer);

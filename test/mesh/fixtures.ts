@@ -43,10 +43,14 @@ export function testLogger(name: string): Logger {
 export class TestMembers implements MeshMembers {
   readonly #members = new Map<string, string[]>();
   readonly #changes = new EventEmitter().setMaxListeners(0);
+  readonly #removed = new Set<string>();
   #joinsOpen = false;
 
   isMember(peer: string): boolean {
     return this.#members.has(peer);
+  }
+  wasRemoved(peer: string): boolean {
+    return this.#removed.has(peer);
   }
   joinsOpen(): boolean {
     return this.#joinsOpen;
@@ -60,10 +64,12 @@ export class TestMembers implements MeshMembers {
   }
   set(peer: string, addresses: string[] = []): void {
     this.#members.set(peer, addresses);
+    this.#removed.delete(peer);
     this.#changes.emit('change');
   }
   remove(peer: string): void {
     this.#members.delete(peer);
+    this.#removed.add(peer);
     this.#changes.emit('change');
   }
   openJoins(open: boolean): void {

@@ -40,6 +40,72 @@ test('createMesh() lets few strangers in and not for long', async (t) => {
   await (await bareHost(t)).dial(address);
 });
 
+for (const smaller of [true, false]) {
+  test(`createMesh() lets a removed peer in to hear of it, and no more, with a ${smaller ? 'smaller' : 'larger'} id`, async (t) => {
+    const clock = manualClock();
+    const host = newPeer(t, { clock });
+    await host.mesh.start();
+    host.mesh.handle('/parley/told/1', async (stream) => stream.send(new Uint8Array([7])), { admits: 'removed' });
+    host.mesh.handle('/parley/closed/1', async (stream) => stream.send(new Uint8Array([8])));
+    const identity = identityFromSeed(seedBeside(host.mesh.self, smaller));
+    const away = newPeer(t, { identity, listen: [] });
+    away.members.set(host.mesh.self, host.mesh.addresses());
+    host.members.set(away.mesh.self);
+    host.members.remove(away.mesh.self);
+    await away.mesh.start();
+    await connection(away.mesh, host.mesh.self, true);
+    const hear = async (protocol: string) => {
+      const stream = await away.mesh.open(host.mesh.self, protocol, within());
+      return await stream.receive(within());
+    };
+    assert.deepEqual(await hear('/parley/told/1'), new Uint8Array([7]));
+    await assert.rejects(hear('/parley/closed/1'), { code: 'stream-closed' });
+    assert.deepEqual(await hear('/parley/told/1'), new Uint8Array([7]), 'it is still there');
+    assert.deepEqual(host.mesh.connectedPeers(), []);
+    for (let visit = 1; visit <= 3; visit += 1) {
+      await hear('/parley/told/1');
+      const cut = connection(away.mesh, host.mesh.self, false);
+      clock.advance(15_000);
+      await cut;
+    }
+    await assert.rejects(hear('/parley/told/1'), { code: 'peer-unreachable' });
+    await away.mesh.stop();
+    clock.advance(600_000);
+    const again = newPeer(t, { identity, listen: [], members: away.members });
+    await again.mesh.start();
+    await connection(again.mesh, host.mesh.self, true);
+  });
+}
+
+test('createMesh() lets few removed peers in at once', async (t) => {
+  const { mesh, members } = newPeer(t, { clock: manualClock() });
+  await mesh.start();
+  const address = multiaddr(mesh.addresses()[0]);
+  // With smaller ids than the mesh's they are not asked for a sign of life.
+  const hosts = await Promise.all(Array.from({ length: 5 }, () => bareHost(t, seedBeside(mesh.self, true))));
+  for (const { peerId } of hosts) {
+    members.set(peerId.toString());
+    members.remove(peerId.toString());
+  }
+  const isRefused = async (host: Libp2p): Promise<boolean> => {
+    const connected = await host.dial(address).catch(() => undefined);
+    if (connected?.status === 'open') await once(connected, 'close', within(2_000)).catch(() => undefined);
+    return connected?.status !== 'open';
+  };
+  const refused = await Promise.all(hosts.map(isRefused));
+  assert.equal(refused.filter(Boolean).length, 1);
+});
+
+test('createMesh() does not keep a removed peer that runs no mesh', async (t) => {
+  const { mesh, members } = newPeer(t, { clock: manualClock() });
+  await mesh.start();
+  const host = await bareHost(t, seedBeside(mesh.self, false));
+  members.set(host.peerId.toString());
+  members.remove(host.peerId.toString());
+  const connected = await host.dial(multiaddr(mesh.addresses()[0]));
+  if (connected.status === 'open') await once(connected, 'close', within());
+});
+
 /** The seed of a peer whose id is smaller (or larger) than the given one. */
 function seedBeside(peer: string, smaller: boolean): Uint8Array {
   for (;;) {

@@ -76,6 +76,22 @@ test('voters come and go while the fleet runs, and a removed peer stops for good
   await tested.command({ name: 'commit', message: 'after all that' }, { follow: true, peers: [asleep], patienceMs });
 });
 
+test('a member and a voter that were away when they were removed hear of it and stop for good', async (t) => {
+  const tested = await startProcessFleet(t, { voters: 3, members: 1 });
+  const controller = controllerOf(await tested.until('a controller', (view) => view.controller !== null));
+  const voter = tested.names.find((name) => name !== 'm1' && name !== controller) ?? '';
+  for (const name of ['m1', voter]) await tested.peer(name).kill();
+  const there = tested.names.filter((name) => name !== 'm1' && name !== voter);
+  for (const host of ['m1', voter]) {
+    await tested.command({ name: 'peers-remove', host }, { follow: true, peers: there, patienceMs });
+  }
+  for (const name of ['m1', voter]) {
+    tested.peer(name).start();
+    await eventually(`${name} ends`, async () => tested.peer(name).state() === 'stopped');
+    assert.equal(tested.peer(name).crashed(), 'exit status 4');
+  }
+});
+
 test('a voter that was away while all others were replaced hears the new ones', async (t) => {
   const tested = await startProcessFleet(t, { voters: 3, members: 2 });
   const away = tested.peer('v3');
