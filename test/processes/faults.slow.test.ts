@@ -60,9 +60,15 @@ test('a controller that stood still orders nothing when it wakes up', async (t) 
   await tested.write('second', asleep);
   const second = { name: 'deploy', selector: '@all', keepGoing: false, commitMessage: 'second' } as const;
   const begun = tested.command(second, { peers: [asleep], patienceMs: 0 }).catch((error: unknown) => error);
-  await tested.until('the second commit', ({ head }) => head !== before.head, [asleep]);
+  const isSecond = ({ desired }: { readonly desired: string | null }): boolean => desired?.endsWith('-second') === true;
+  await tested.until('orders of the second system', (view) => view.peers.some(isSecond), [asleep]);
   tested.peer(asleep).pause();
   await tested.until('another controller', ({ controller }) => controller !== asleep && controller !== null, others);
+  const ordered = await tested.until('the same orders', (view) => view.peers.some(isSecond), others);
+  assert.ok(
+    awake.some((name) => isSecond(peerIn(ordered, name))),
+    'orders that will be stale',
+  );
   await tested.write('third', others[0]);
   const third = { name: 'deploy', selector: awake.join(','), keepGoing: false, commitMessage: 'third' } as const;
   await tested.command(third, { peers: others, follow: true });
