@@ -222,9 +222,10 @@ export class Fleet {
   /** A damaged log is noticed and keeps its voter from voting; nothing else may. */
   #couldNotStart(peer: Peer, error: unknown): void {
     // Whoever supervises the process tries again.
-    if (error instanceof ParleyError && error.code === 'disk-full') return this.crash(peer.hardware.name, false);
-    const isNoticed = error instanceof ParleyError && error.code === 'damaged-log' && peer.damage !== 'none';
-    if (!isNoticed) this.judge.accuse(`${peer.hardware.name} cannot start: ${String(error)}`);
+    const code = error instanceof ParleyError ? error.code : undefined;
+    const isNoticed = code === 'damaged-log' && peer.damage !== 'none';
+    if (code === 'disk-full') this.crash(peer.hardware.name, false);
+    else if (!isNoticed) this.judge.accuse(`${peer.hardware.name} cannot start: ${String(error)}`);
   }
 
   /** Kills a peer's process, or its machine, and lets it come back. */
