@@ -339,8 +339,8 @@ export const consensusMutants: readonly Mutant[] = [
   {
     name: 'takes messages under a false name',
     file: `${core}/message-links.ts`,
-    text: 'if (sender !== undefined && from === sender && to === this.#init.raftId) continue;',
-    replacement: 'if (from !== to) continue;',
+    text: 'if (sender === undefined || from !== sender || to !== own.raftId) {',
+    replacement: 'if (from === to) {',
     tests: [voters],
   },
 ];

@@ -98,16 +98,16 @@ export const ledgerMutants: readonly Mutant[] = [
   },
   {
     name: 'invites work twice',
-    file: 'node/ledger/members-core.ts',
-    text: "if (invite.usedBy !== null)\n    throw refusal('invite-used'",
-    replacement: "if (false)\n    throw refusal('invite-used'",
+    file: 'protocols/ledger-rules.ts',
+    text: "if (usedBy !== null) throw joinRefusal('invite-used'",
+    replacement: "if (usedBy === '') throw joinRefusal('invite-used'",
     tests: [members],
   },
   {
     name: 'invites never expire',
-    file: 'node/ledger/members-core.ts',
-    text: 'if (invite.expiresAtMs <= state.timeMs) {',
-    replacement: 'if (false) {',
+    file: 'protocols/ledger-rules.ts',
+    text: 'if (expiresAtMs <= state.timeMs) {',
+    replacement: 'if (expiresAtMs < 0) {',
     tests: [members],
   },
   {
