@@ -283,7 +283,7 @@ export const membershipMutants: readonly Mutant[] = [
   {
     name: 'keeps the entries of an older generation on the disk',
     file: 'node/ledger/ledger.ts',
-    text: '        await log.dropAfter(overruling.baseIndex);\n',
+    text: '        await log.dropAfter(ahead.baseIndex);\n',
     replacement: '',
     tests: [generations],
   },
