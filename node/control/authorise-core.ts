@@ -118,6 +118,16 @@ export function authorise(actor: string, command: Command, state: LedgerState): 
   );
 }
 
+const votersCommands: readonly Command['name'][] = ['voters-add', 'voters-remove', 'voters-replace', 'peers-remove'];
+
+/** True for a change of voters that the ledger has taken: asked again it is only followed, and may have cost who gave it its vote. */
+export function isOnlyFollowed(
+  { id, command }: { readonly id: string; readonly command: Command },
+  state: LedgerState,
+): boolean {
+  return votersCommands.includes(command.name) && Object.hasOwn(state.commands, id);
+}
+
 /**
  * Lets an entry pass that a peer has prepared: drafts are a deployer's, members speak of themselves, and whoever proves
  * that it has a token (judgeJoin) may be carried by any member.

@@ -10,7 +10,14 @@ import { textCharactersMax } from '../../protocols/limits.ts';
 import type { Startable } from '../interfaces.ts';
 import { type Applicant, admitApplicant } from './admission.ts';
 import { createAnnouncer } from './announce.ts';
-import { authorise, authoriseEntry, checkSpeaker, isReadCommand, localActor } from './authorise-core.ts';
+import {
+  authorise,
+  authoriseEntry,
+  checkSpeaker,
+  isOnlyFollowed,
+  isReadCommand,
+  localActor,
+} from './authorise-core.ts';
 import { type BeatFacts, createBeats } from './beats.ts';
 import { createCatalogue } from './catalogue.ts';
 import type { CommandContext } from './commands/command-context.ts';
@@ -92,7 +99,7 @@ export const createControl =
         await leadership.confirm({ signal: AbortSignal.any([signal, AbortSignal.timeout(confirmTimeoutMs)]) });
       }
       checkSpeaker(sender, actor, ledger.state());
-      authorise(actor, command, ledger.state());
+      if (!isOnlyFollowed(ask.request, ledger.state())) authorise(actor, command, ledger.state());
       yield* carryOutCommand(contextOf(ask.request, options));
     }
 

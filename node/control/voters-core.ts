@@ -1,13 +1,19 @@
 // Owns how the voters that consensus counts follow the members with that role: by way of learners that have caught up, then
-// all at once through a joint configuration, which is left only once the voters before it have certified it. One change at
-// a time, each after the one before is certified. Pure.
+// all at once through a joint configuration, which is left only once the voters before it have certified it. Who loses its vote
+// goes the same way back: it stays a learner until it has heard of that, since its signature may be needed. One change at a
+// time, each after the one before is certified. Pure.
 
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 
 export type VoterChange =
   | { readonly kind: 'add-learner' | 'remove-learner'; readonly raftId: number }
-  /** Into the joint configuration: these get their votes and those lose theirs together. */
-  | { readonly kind: 'enter'; readonly promote: readonly number[]; readonly remove: readonly number[] }
+  /** Into the joint configuration: some get their votes, some lose theirs, and ids that nobody speaks under any more go, together. */
+  | {
+      readonly kind: 'enter';
+      readonly promote: readonly number[];
+      readonly demote: readonly number[];
+      readonly remove: readonly number[];
+    }
   /** Out of the joint configuration. */
   | { readonly kind: 'leave' }
   /** This voter leads and is to go: one of these leads first. */
@@ -51,8 +57,17 @@ function jointChange(state: VoterState, promote: readonly number[], ownRaftId: n
   const staying = state.voters.filter((raftId) => !leaving.includes(raftId));
   if (leaving.includes(ownRaftId) && staying.length > 0) return { kind: 'hand-over', to: staying };
   // Where nobody else votes yet, this voter first sees others get their votes.
-  const remove = leaving.filter((raftId) => raftId !== ownRaftId);
-  return promote.length + remove.length === 0 ? undefined : { kind: 'enter', promote, remove };
+  const others = leaving.filter((raftId) => raftId !== ownRaftId);
+  if (promote.length + others.length === 0) return undefined;
+  const demote = others.filter((raftId) => isSpoken(state, raftId));
+  return { kind: 'enter', promote, demote, remove: others.filter((raftId) => !demote.includes(raftId)) };
+}
+
+/** False for a raft id whose peer has left, or has a newer one. */
+function isSpoken({ members, voterSet }: VoterState, raftId: number): boolean {
+  const peer = voterSet.voters.find((voter) => voter.raftId === raftId)?.peer;
+  const member = peer === undefined ? undefined : members[peer];
+  return member !== undefined && (member.raftId === 0 || member.raftId === raftId);
 }
 
 /** Voters in force that have no vote any more, given who gets one now: a vote is kept until its heir can cast it. */

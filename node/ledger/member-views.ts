@@ -52,7 +52,13 @@ export function createMemberViews(init: {
   function refresh(): KnownPeers {
     const state = init.state();
     const proven = init.proven();
-    if (state?.members === seen?.members && state?.voterSet === seen?.voterSet && proven === seenProven) return known;
+    if (
+      state?.members === seen?.members &&
+      state?.voterSet === seen?.voterSet &&
+      state?.learners === seen?.learners &&
+      proven === seenProven
+    )
+      return known;
     [seen, seenProven] = [state, proven];
     known = state === undefined ? nobody : knownPeers(state, self, toldOf(state), proven);
     return known;
@@ -144,11 +150,15 @@ function contactOf({ peer, addresses, raftId }: Member): JoinContact {
 
 /**
  * The raft id that a member speaks under: the newest that it was allotted. One whose vote is being taken keeps the one in
- * force, since the change may need its word; an id that a newer one has taken the place of is nobody's.
+ * force until consensus knows it no more, since the change may need its word; an id that a newer one has taken the place of
+ * is nobody's.
  */
-function spokenRaftId({ peer, raftId }: Member, { voterSet }: LedgerState): number {
+function spokenRaftId({ peer, raftId }: Member, { voterSet, learners, allotted }: LedgerState): number {
   if (raftId > 0) return raftId;
-  return [...voterSet.voters, ...voterSet.votersOutgoing].find((voter) => voter.peer === peer)?.raftId ?? 0;
+  const learning = allotted.filter((voter) => learners.includes(voter.raftId));
+  return (
+    [...voterSet.voters, ...voterSet.votersOutgoing, ...learning].find((voter) => voter.peer === peer)?.raftId ?? 0
+  );
 }
 
 /** A proven voter beside what is known of it: the newest raft id is the one that it speaks under. */

@@ -65,10 +65,11 @@ export const memberRemoved: Handler<'member-removed'> = (state, { peer }) => {
   return { state: withoutLeft(putRecord(told, 'members', peer, leaving)) };
 };
 
-/** Drops those who were removed and whom consensus does not count any more. */
+/** Drops those who were removed and whom consensus does not know any more. */
 function withoutLeft(state: LedgerState): LedgerState {
   const { voters, votersOutgoing } = state.voterSet;
-  const counted = new Set([...voters, ...votersOutgoing].map(({ peer }) => peer));
+  const learners = state.learners.map((raftId) => voterOf(state, raftId));
+  const counted = new Set([...voters, ...votersOutgoing, ...learners].map((voter) => voter?.peer));
   const left = Object.values(state.members).filter(({ leaving, peer }) => leaving === true && !counted.has(peer));
   if (left.length === 0) return state;
   const removed = left.map(({ peer, name }) => ({ peer, name, atMs: state.timeMs }));

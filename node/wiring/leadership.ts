@@ -136,8 +136,9 @@ function stepsOf(change: Exclude<VoterChange, { readonly kind: 'hand-over' }>): 
       return { transition: 'automatic', steps: [] };
     case 'enter': {
       const promoted = change.promote.map((raftId) => ({ kind: 'add-voter', raftId }) as const);
+      const demoted = change.demote.map((raftId) => ({ kind: 'add-learner', raftId }) as const);
       const removed = change.remove.map((raftId) => ({ kind: 'remove', raftId }) as const);
-      return { transition: 'joint-explicit', steps: [...promoted, ...removed] };
+      return { transition: 'joint-explicit', steps: [...promoted, ...demoted, ...removed] };
     }
   }
 }

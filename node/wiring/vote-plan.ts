@@ -73,12 +73,14 @@ export function goneOn(state: LedgerState, voterSet: VoterSet): VoteState {
   const removedPeers = [...state.removedPeers];
   for (const { peer, raftId } of before.filter((voter) => !isCounted(voter.raftId))) {
     const member = members[peer];
-    if (member?.leaving === true) {
-      delete members[peer];
-      removedPeers.push({ peer, name: member.name, atMs: state.timeMs });
-    } else if (member?.raftId === raftId) {
+    if (member?.raftId === raftId)
       members[peer] = { ...member, roles: member.roles.filter((role) => role !== 'voter'), raftId: 0 };
-    }
+  }
+  const counted = [...voterSet.voters, ...voterSet.votersOutgoing].map(({ peer }) => peer);
+  for (const { peer, name } of Object.values(members).filter((member) => member.leaving === true)) {
+    if (counted.includes(peer)) continue;
+    delete members[peer];
+    removedPeers.push({ peer, name, atMs: state.timeMs });
   }
   return { members, removedPeers, voterSet, learners: [], nextRaftId: state.nextRaftId };
 }

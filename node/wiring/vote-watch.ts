@@ -34,7 +34,7 @@ export function createVoteWatch(init: {
   readonly ledger: {
     state(): LedgerState;
     onApplied(listener: () => void): () => void;
-    certification(): { certifiedIndex(): number };
+    certification(): { certifiedIndex(): number; voterSetBefore(index: number): VoterSet | undefined };
     newestVoterSet(): VoterSet;
     onVoterSetProven(listener: () => void): () => void;
     watchVoterSet(): () => Promise<void>;
@@ -115,8 +115,20 @@ export function createVoteWatch(init: {
     }
 
     function isProven(): boolean {
-      const { index } = ledger.state().voterSet;
-      return ledger.newestVoterSet().index > index || ledger.certification().certifiedIndex() >= index;
+      if (ledger.newestVoterSet().index > ledger.state().voterSet.index) return true;
+      return ledger.certification().certifiedIndex() >= lostIndex();
+    }
+
+    /** Since when this voter counts in no set; the newest change of voters where it never did. What follows on it may never reach it. */
+    function lostIndex(): number {
+      const { voterSet } = ledger.state();
+      const { voterSetBefore } = ledger.certification();
+      let index = voterSet.index;
+      for (let set = voterSetBefore(index); set !== undefined; set = voterSetBefore(index)) {
+        if ([...set.voters, ...set.votersOutgoing].some(({ raftId }) => raftId === init.raftId)) return index;
+        index = set.index;
+      }
+      return voterSet.index;
     }
 
     /** A voter that was dropped while it was away, or whose leader it does not know yet, is sent nothing that it takes. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { authorise, checkSpeaker, localActor } from '../../node/control/authorise-core.ts';
+import { authorise, checkSpeaker, isOnlyFollowed, localActor } from '../../node/control/authorise-core.ts';
 import type { Command, CommandName } from '../../protocols/control.ts';
 import type { Task } from '../../protocols/ledger-state.ts';
 import { buildState, buildTask, memberOf, peerId } from './helpers.ts';
@@ -105,6 +105,14 @@ test('authorise() names who could', () => {
     message: "'dan' may not approve: that needs the role approver, and 'dan' is viewer and deployer only",
     hint: 'Ask amy, ann, bob, or root on a voter.',
   });
+});
+
+test('isOnlyFollowed() knows a change of voters that the ledger has taken, and no other command', () => {
+  const state = { ...factsWith(), commands: { taken: { index: 5, atMs: 0, task: null, error: null } } };
+  const command = { name: 'voters-remove', host: 'hub' } as const;
+  assert.equal(isOnlyFollowed({ id: 'taken', command }, state), true);
+  assert.equal(isOnlyFollowed({ id: 'another', command }, state), false);
+  assert.equal(isOnlyFollowed({ id: 'taken', command: commands.approve }, state), false);
 });
 
 test('localActor() speaks as an operator only where the peer allows it', () => {

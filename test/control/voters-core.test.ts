@@ -23,12 +23,13 @@ function stateOf({ wanted, voters, learners = [], isJoint = false, replaces = {}
     const replaced = replaces[name];
     return replaced === undefined ? member : { ...member, replaces: memberOf(replaced, ['voter']).peer };
   });
+  const leaving = Object.keys(voters).filter((name) => wanted[name] === undefined);
   const inForce = Object.entries(voters).map(([name, raftId]) => {
     const { peer } = memberOf(name, []);
     return { raftId, peer, key: peer };
   });
   return {
-    ...buildState({ members }),
+    ...buildState({ members: [...members, ...leaving.map((name) => memberOf(name, ['member']))] }),
     voters: Object.values(voters),
     learners: [...learners],
     joint: isJoint ? { votersOutgoing: [1], learnersNext: [], autoLeave: false } : null,
@@ -50,7 +51,7 @@ describe('nextVoterChange()', () => {
     assert.deepEqual(next([]), { kind: 'add-learner', raftId: 2 });
     assert.deepEqual(next([2]), { kind: 'add-learner', raftId: 3 });
     assert.equal(next([2, 3]), undefined);
-    assert.deepEqual(next([2, 3], facts()), { kind: 'enter', promote: [2, 3], remove: [] });
+    assert.deepEqual(next([2, 3], facts()), { kind: 'enter', promote: [2, 3], demote: [], remove: [] });
     assert.equal(nextVoterChange(stateOf({ wanted, voters: wanted }), facts()), undefined);
   });
 
@@ -61,6 +62,8 @@ describe('nextVoterChange()', () => {
     assert.deepEqual(nextVoterChange(joint, facts()), { kind: 'leave' });
     const growing = stateOf({ wanted: { a: 1, b: 2 }, voters: { a: 1 } });
     assert.equal(nextVoterChange(growing, uncertified), undefined);
+    const shrunk = stateOf({ wanted: { a: 1 }, voters: { a: 1 }, learners: [2] });
+    assert.equal(nextVoterChange(shrunk, uncertified), undefined, 'who lost its vote may have to sign for that');
   });
 
   test('drops learners that are to vote no more', () => {
@@ -70,8 +73,8 @@ describe('nextVoterChange()', () => {
 
   test('takes votes at once, and together with those that are given', () => {
     const state = stateOf({ wanted: { a: 1, d: 4 }, voters: { a: 1, b: 2, c: 3 }, learners: [4] });
-    assert.deepEqual(nextVoterChange(state, slow), { kind: 'enter', promote: [], remove: [2, 3] });
-    assert.deepEqual(nextVoterChange(state, facts()), { kind: 'enter', promote: [4], remove: [2, 3] });
+    assert.deepEqual(nextVoterChange(state, slow), { kind: 'enter', promote: [], demote: [2, 3], remove: [] });
+    assert.deepEqual(nextVoterChange(state, facts()), { kind: 'enter', promote: [4], demote: [2, 3], remove: [] });
   });
 
   test('keeps a replaced voter until its successor has caught up, then changes both in one step', () => {
@@ -79,7 +82,7 @@ describe('nextVoterChange()', () => {
     assert.deepEqual(nextVoterChange(stateOf(parts), slow), { kind: 'add-learner', raftId: 4 });
     const state = stateOf({ ...parts, learners: [4] });
     assert.equal(nextVoterChange(state, slow), undefined);
-    assert.deepEqual(nextVoterChange(state, facts()), { kind: 'enter', promote: [4], remove: [2] });
+    assert.deepEqual(nextVoterChange(state, facts()), { kind: 'enter', promote: [4], demote: [2], remove: [] });
   });
 
   test("puts a member's new raft id in the place of its old one in one step", () => {
@@ -87,18 +90,23 @@ describe('nextVoterChange()', () => {
     assert.deepEqual(nextVoterChange(stateOf(parts), slow), { kind: 'add-learner', raftId: 7 });
     const state = stateOf({ ...parts, learners: [7] });
     assert.equal(nextVoterChange(state, slow), undefined);
-    assert.deepEqual(nextVoterChange(state, facts()), { kind: 'enter', promote: [7], remove: [2] });
+    assert.deepEqual(nextVoterChange(state, facts()), { kind: 'enter', promote: [7], demote: [], remove: [2] });
   });
 
   test('hands leadership over before the leader itself loses its vote', () => {
     const state = stateOf({ wanted: { b: 2, c: 3 }, voters: { a: 1, b: 2, c: 3 } });
     assert.deepEqual(nextVoterChange(state, facts()), { kind: 'hand-over', to: [2, 3] });
-    assert.deepEqual(nextVoterChange(state, facts({ ownRaftId: 3 })), { kind: 'enter', promote: [], remove: [1] });
+    assert.deepEqual(nextVoterChange(state, facts({ ownRaftId: 3 })), {
+      kind: 'enter',
+      promote: [],
+      demote: [1],
+      remove: [],
+    });
   });
 
   test('lets the only voter give others their votes before it goes', () => {
     const parts = { wanted: { a: 1, b: 2 }, voters: { a: 1 }, replaces: { b: 'a' }, learners: [2] };
-    assert.deepEqual(nextVoterChange(stateOf(parts), facts()), { kind: 'enter', promote: [2], remove: [] });
+    assert.deepEqual(nextVoterChange(stateOf(parts), facts()), { kind: 'enter', promote: [2], demote: [], remove: [] });
     const both = stateOf({ wanted: { b: 2 }, voters: { a: 1, b: 2 } });
     assert.deepEqual(nextVoterChange(both, facts()), { kind: 'hand-over', to: [2] });
   });

@@ -54,8 +54,8 @@ export interface LedgerFleet {
   enrol(name: string, roles?: readonly Role[]): Promise<void>;
   /** Some entries that change something. */
   fill(count: number): Promise<void>;
-  /** Puts voters in force, by raft ids, through a joint configuration. */
-  change(raftIds: readonly number[]): Promise<void>;
+  /** Puts voters in force, by raft ids, through a joint configuration, and leaves learners behind. */
+  change(raftIds: readonly number[], learners?: readonly number[]): Promise<void>;
   /** Makes a checkpoint that the started peers keep; returns the index of its state. */
   checkpoint(): Promise<number>;
 }
@@ -154,8 +154,8 @@ export async function createLedgerFleet(t: TestContext): Promise<LedgerFleet> {
   };
   return fleet;
 
-  async function change(raftIds: readonly number[]): Promise<void> {
-    const rest = { learners: [], learnersNext: [], autoLeave: false };
+  async function change(raftIds: readonly number[], learners: readonly number[] = []): Promise<void> {
+    const rest = { learners: [...learners], learnersNext: [], autoLeave: false };
     const state = (): LedgerState => peers.find(({ peer }) => peer === peerIdOf('n1'))?.ledger.state() ?? genesis.state;
     const voters = [...raftIds];
     const joint = { voters, votersOutgoing: state().voters, ...rest };

@@ -308,6 +308,18 @@ test('meshMembers() and raftMembers() follow the members, and contacts stand in 
   assert.equal(late.ledger.raftMembers().peerOf(5), contact.peer);
 });
 
+test('raftMembers() names a peer that lost its vote for as long as it is a learner', async (t) => {
+  const fleet = await createLedgerFleet(t);
+  const n1 = await fleet.add('n1', 'consensus');
+  await fleet.enrol('n2', ['voter']);
+  await fleet.change([1, 2]);
+  await fleet.propose('voter-removed', { peer: peerIdOf('n2') });
+  await fleet.change([1], [2]);
+  assert.equal(n1.ledger.raftMembers().peerOf(2), peerIdOf('n2'));
+  await fleet.change([1]);
+  assert.equal(n1.ledger.raftMembers().peerOf(2), undefined);
+});
+
 test('meshMembers() of a founder whose ledger is back at its beginning names those who voted last', async (t) => {
   const fleet = await createLedgerFleet(t);
   const contact = { peer: peerIdOf('n5'), addresses: ['/ip4/10.0.0.5/tcp/1'], raftId: 5 };

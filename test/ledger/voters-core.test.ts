@@ -105,6 +105,8 @@ test('memberRemoved() drops a member at once and a voter once consensus counts o
   assert.deepEqual([member(script, 'n3')?.leaving, member(script, 'n3')?.raftId], [true, 0]);
   script.configure({ voters: [1, 2], votersOutgoing: [1, 2, 3] });
   assert.ok(member(script, 'n3'));
+  script.configure({ voters: [1, 2], learners: [3] });
+  assert.ok(member(script, 'n3'), 'it may have to sign that it votes no more');
   script.configure({ voters: [1, 2] });
   assert.equal(member(script, 'n3'), undefined);
   assert.deepEqual(

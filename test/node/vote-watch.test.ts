@@ -36,7 +36,7 @@ const updated = (name: string) => ({
 interface WatchedLedger {
   state(): LedgerState;
   onApplied(listener: () => void): () => void;
-  certification(): { certifiedIndex(): number };
+  certification(): { certifiedIndex(): number; voterSetBefore(index: number): VoterSet | undefined };
   newestVoterSet(): VoterSet;
   onVoterSetProven(listener: () => void): () => void;
   watchVoterSet(): () => Promise<void>;
@@ -58,7 +58,7 @@ function ledgerOf(script: LedgerScript): WatchedLedger {
   };
   return {
     state: script.state,
-    certification: () => ({ certifiedIndex: () => Number.POSITIVE_INFINITY }),
+    certification: () => ({ certifiedIndex: () => Number.POSITIVE_INFINITY, voterSetBefore: () => undefined }),
     newestVoterSet: () => proven ?? script.state().voterSet,
     watchVoterSet() {
       const watcher = {};
@@ -161,7 +161,10 @@ test('createVoteWatch() gives no vote up before a majority has certified that it
   const watch = createVoteWatch({ self: peerIdOf('n3'), raftId: 3, generation: 0 })({
     ...{ folder: { ...folder, key }, clock, logger },
     ...{ hasLeader: () => true, isBusy, announceKey: () => undefined },
-    ledger: { ...ledgerOf(script), certification: () => ({ certifiedIndex: () => certified }) },
+    ledger: {
+      ...ledgerOf(script),
+      certification: () => ({ certifiedIndex: () => certified, voterSetBefore: () => undefined }),
+    },
   });
   await watch.start();
   while (looks < 3) {
@@ -173,6 +176,26 @@ test('createVoteWatch() gives no vote up before a majority has certified that it
   t.after(() => clearInterval(looking));
   assert.equal((await watch.turned).kind, 'give-up');
   assert.equal(isEarly, false);
+  await watch.stop();
+});
+
+test('createVoteWatch() needs no more proof than of the change that took its vote, whatever followed', async (t) => {
+  const script = createLedgerScript();
+  for (const name of ['n2', 'n3']) script.join(name, ['voter']);
+  script.configure({ voters: [1, 2, 3] });
+  const counting = script.state().voterSet;
+  script.accept('voter-removed', { peer: peerIdOf('n3') });
+  script.configure({ voters: [1, 2], learners: [3] });
+  const taken = script.state().voterSet;
+  script.configure({ voters: [1, 2] });
+  const voterSetBefore = (index: number) => [taken, counting].find((set) => set.index < index);
+  const watch = createVoteWatch({ self: peerIdOf('n3'), raftId: 3, generation: 0 })({
+    ...{ folder: createVoteFolder(await voterFolder(t)), clock: createManualClock(), logger },
+    ...{ hasLeader: () => true, isBusy: () => false, announceKey: () => undefined },
+    ledger: { ...ledgerOf(script), certification: () => ({ certifiedIndex: () => taken.index, voterSetBefore }) },
+  });
+  await watch.start();
+  assert.equal((await watch.turned).kind, 'give-up');
   await watch.stop();
 });
 
