@@ -25,7 +25,7 @@ import { createProposals } from './proposals.ts';
 import { certifiedHere, replay, takeEntries, takeState } from './proven.ts';
 import { createReplica, type Replica } from './replica.ts';
 import { createSnapshotStore, type SnapshotStore } from './snapshots.ts';
-import { type ProvenVoters, watchVoterSet } from './voter-set-watch.ts';
+import { type ProvenVoters, provenVoters, watchVoterSet } from './voter-set-watch.ts';
 
 const genesisKey = 'genesis';
 const contactsKey = 'contacts';
@@ -177,8 +177,16 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
           certificates,
           take: (proven) => saying('entries', () => takeEntries(opened, proven)),
           takeState: (proven) => saying('a checkpoint', () => takeState(opened, proven)),
+          // Whoever proves them may have no more than that: those who vote now are to be let in.
+          onVotersProven: (_proofs, { sets }) => meetVoters(provenVoters(sets.at(-1) ?? sets[0])),
         }),
       );
+    }
+
+    /** From now on these count as known, until the own ledger has come to them. */
+    function meetVoters(newer: ProvenVoters): void {
+      lastProven = newer;
+      voterSetProven.tell(newer.set);
     }
 
     const pulling = (replica: Replica) => ({
@@ -263,10 +271,7 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
       onVoterSetProven: voterSetProven.add,
       watchVoterSet() {
         const { replica, certificates } = required();
-        return watchVoterSet(pulling(replica), certificates.trust(), (newer) => {
-          lastProven = newer;
-          voterSetProven.tell(newer.set);
-        });
+        return watchVoterSet(pulling(replica), certificates.trust(), meetVoters);
       },
       meshMembers: () => views.mesh,
       raftMembers: () => views.raft,

@@ -19,7 +19,7 @@ export interface ProvenVoters {
 
 /** Starts following. `onProven` hears of each newer set. @returns the function that stops. */
 export function watchVoterSet(
-  components: Omit<EntryPullerComponents, 'certificates' | 'take' | 'takeState'>,
+  components: Omit<EntryPullerComponents, 'certificates' | 'take' | 'takeState' | 'onVotersProven'>,
   known: Trust,
   onProven: (proven: ProvenVoters) => void,
 ): () => Promise<void> {
@@ -49,15 +49,7 @@ export function watchVoterSet(
     const set = trust.sets.at(-1);
     if (!isNews || set === undefined || set === known.sets.at(-1)) return;
     isNews = false;
-    const voters = [...set.votersOutgoing, ...set.voters];
-    // A peer that votes under two raft ids while the set is joint speaks under the newer one.
-    const newest = new Map(voters.sort((a, b) => a.raftId - b.raftId).map(({ peer, raftId }) => [peer, raftId]));
-    const contacts = [...newest].map(([peer, raftId]) => ({
-      peer,
-      raftId,
-      addresses: [...(addresses.get(peer) ?? [])],
-    }));
-    onProven({ set, contacts });
+    onProven(provenVoters(set, addresses));
   }
 
   return followVoters({
@@ -80,6 +72,18 @@ export function watchVoterSet(
       tell();
     },
   });
+}
+
+/** Voters that count as known; addresses by peer, as far as the same proofs give them. */
+export function provenVoters(
+  set: VoterSet,
+  addresses: ReadonlyMap<string, readonly string[]> = new Map(),
+): ProvenVoters {
+  const voters = [...set.votersOutgoing, ...set.voters];
+  // A peer that votes under two raft ids while the set is joint speaks under the newer one.
+  const newest = new Map(voters.sort((a, b) => a.raftId - b.raftId).map(({ peer, raftId }) => [peer, raftId]));
+  const contacts = [...newest].map(([peer, raftId]) => ({ peer, raftId, addresses: [...(addresses.get(peer) ?? [])] }));
+  return { set, contacts };
 }
 
 const membersOf = ({ members }: LedgerState) => Object.values(members);

@@ -7,6 +7,7 @@ import { encode } from '../../protocols/codec.ts';
 import { entryChainHash } from '../../protocols/consensus-record.ts';
 import { entryPullProtocol } from '../../protocols/entry-pull.ts';
 import { caughtUp, createLedgerFleet, diskFull, letGo, patient } from '../helpers/ledger-peers.ts';
+import { peerIdOf } from '../helpers/ledger-script.ts';
 
 /** A mesh of its own keeps voters, and members of one site, connected. */
 async function connect(mesh: Mesh, peer: string): Promise<void> {
@@ -63,6 +64,28 @@ test('createLedger() catches up after years: several joint changes, each forgott
   const proofs = await web2.store.range({ gte: 'configuration/', lt: 'configuration0' });
   const configurations = fleet.consensus.entries.filter(({ type }) => type === 'configuration');
   assert.equal(proofs.length, configurations.length);
+});
+
+test('meshMembers() names voters that somebody has proven, where the ledger itself cannot follow', async (t) => {
+  const fleet = await createLedgerFleet(t);
+  const n1 = await fleet.add('n1', 'consensus');
+  const web1 = await fleet.add('web1', 'voters');
+  await fleet.enrol('web1');
+  await caughtUp(web1, n1);
+  await web1.stop();
+  for (const name of ['n2', 'n3']) await fleet.enrol(name, ['voter']);
+  await fleet.change([2, 3]);
+  await letGo(fleet, n1);
+  fleet.network.onMessage = ({ bytes, protocol }) => {
+    const isState = protocol === entryPullProtocol && Buffer.from(bytes).includes('checkpoint');
+    return isState ? new Uint8Array(1) : bytes;
+  };
+  const { promise, resolve } = Promise.withResolvers<void>();
+  t.after(web1.ledger.onVoterSetProven(() => resolve()));
+  await web1.start();
+  await promise;
+  assert.ok(web1.ledger.meshMembers().isMember(peerIdOf('n3')));
+  assert.ok(web1.ledger.state().index < n1.ledger.state().index);
 });
 
 test('createLedger() does not forget what is certified, whatever is left of its entries', async (t) => {
