@@ -146,12 +146,19 @@ function slowDown(fleet: Fleet, chance: Chance): void {
   });
 }
 
+/** By then a leader has entries that a voter which has just died has not. */
+const compactsAfterMs = 500;
+
 /** As the ledger does after many entries: snapshots, and a log that begins later. */
 function compactOne(fleet: Fleet, chance: Chance): void {
   const voters = fleet.voters();
   if (voters.length === 0) return;
   const { life, ledger, consensus } = chance.happens(0.5) ? (voters[0] ?? chance.pick(voters)) : chance.pick(voters);
-  fleet.time.schedule(0, life, 'compacts', () => {
+  const [, ...others] = voters;
+  // Who comes back behind the log of the one that leads needs its snapshot.
+  const absent = voters[0]?.life === life && others.length > 0 ? chance.pick(others).life : undefined;
+  if (absent !== undefined) fleet.crash(absent.name, chance.happens(0.5));
+  fleet.time.schedule(absent === undefined ? 0 : compactsAfterMs, life, 'compacts', () => {
     const compact = async (): Promise<void> => {
       const checkpoint = { kind: 'checkpoint-begun', actor: 'controller', body: {} } as const;
       const signal = AbortSignal.timeout(1_000);
