@@ -25,7 +25,7 @@ for (const voters of voterCounts) {
         commitsPerSecond: Math.round(rate.perSecond),
         p50Ms: round(rate.p50Ms, 2),
         bareBatchesPerSecond: Math.round(bare.perSecond),
-        ratio: round(rate.perSecond / bare.perSecond, 2),
+        ratio: round(rate.perSecond / bare.perSecond, 4),
       };
     }
   } finally {
