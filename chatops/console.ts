@@ -27,19 +27,20 @@ export interface ConsoleInit {
   readonly greeting: readonly string[];
 }
 
-/** Runs the lines of a file, or of standard input for `-`, as the console would; gives the exit status. */
+/**
+ * Runs the lines of a file, or of standard input for `-`, as the console would; gives the exit status. Notices go to standard
+ * error: they come when they will, and answers must stay whole for who reads them by a program.
+ */
 export async function runConsoleScript(file: string, line: ConsoleLine, context: RunContext): Promise<number> {
-  const { output } = context;
-  const notices: Notice[] = [];
+  const { output, attachment } = context;
   const feed = new AbortController();
-  void followNotices(context.attachment, (notice) => void notices.push(notice), feed.signal);
-  const printNotices = () => {
-    for (const notice of notices.splice(0)) {
-      for (const text of renderNotice(notice, cardContext(output))) output.out(text);
-    }
+  const onNotice = (notice: Notice) => {
+    output.live.clear();
+    for (const text of renderNotice(notice, cardContext(output))) output.err(text);
   };
+  void followNotices(attachment, onNotice, feed.signal);
   try {
-    return await runScript(readScript(file), line, context, printNotices);
+    return await runScript(readScript(file), line, context);
   } finally {
     feed.abort();
   }

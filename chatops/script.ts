@@ -29,21 +29,14 @@ export async function* readScript(file: string): AsyncGenerator<string> {
 
 /**
  * Runs a script to its end or its first failing line.
- * @param afterLine called after each line, to print what came meanwhile (notices)
  * @returns 0, or the status of the line that failed; 3 when the context's signal aborted
  */
-export async function runScript(
-  lines: AsyncIterable<string>,
-  line: ConsoleLine,
-  context: RunContext,
-  afterLine: () => void,
-): Promise<number> {
+export async function runScript(lines: AsyncIterable<string>, line: ConsoleLine, context: RunContext): Promise<number> {
   let number = 0;
   for await (const text of lines) {
     number += 1;
     if (text.trim() !== '') context.output.out(`> ${text.trimEnd()}`);
     const { status, ended } = await line.run(text, context);
-    afterLine();
     if (status !== 0) context.output.err(`Line ${number} failed with status ${status}: ${text.trim()}`);
     if (status !== 0 || ended) return status;
     if (context.signal.aborted) return 3;

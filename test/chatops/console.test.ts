@@ -1,8 +1,13 @@
 // Shows what the console adds to the grammar: scripts, prefixes, local commands, notices, completion, the live line.
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { test } from 'node:test';
 import { complete } from '../../chatops/completion.ts';
+import { runConsoleScript } from '../../chatops/console.ts';
 import { createConsoleLine, runShell } from '../../chatops/console-line.ts';
 import { createLiveLine } from '../../chatops/live-line.ts';
 import { followNotices } from '../../chatops/notice-feed.ts';
@@ -49,7 +54,7 @@ async function run(t: Parameters<typeof startFakePeer>[0], script: string) {
   const peer = await startFakePeer(t, refusesRetry);
   const output = collectOutput();
   const context = runContextOf(attachTo([peer.socket]), output);
-  const status = await runScript(linesOf(script), line, context, () => undefined);
+  const status = await runScript(linesOf(script), line, context);
   return { status, peer, output };
 }
 
@@ -89,12 +94,7 @@ test('runScript() keeps # inside words and quotes', async (t) => {
 
 test('runScript() rejects when the file cannot be read', async () => {
   const context = runContextOf(attachTo([]), collectOutput());
-  await assert.rejects(
-    runScript(readScript('/nonexistent/script'), line, context, () => undefined),
-    {
-      code: 'script-unreadable',
-    },
-  );
+  await assert.rejects(runScript(readScript('/nonexistent/script'), line, context), { code: 'script-unreadable' });
 });
 
 test('as NAME speaks as that operator for one line', async (t) => {
@@ -125,18 +125,19 @@ const notice = (number: number): Notice => {
   return { number, atMs: nowMs, level: 'info', task: null, text: `notice ${number}`, deliveredTo: [] };
 };
 
+const noticesView = (...numbers: number[]): CommandEvent => {
+  return { kind: 'view', view: 'notices', data: { version: 1, notices: numbers.map(notice) } };
+};
+
 test('followNotices() tells new notices once, also after a peer died', async (t) => {
-  const view = (...numbers: number[]): CommandEvent => {
-    return { kind: 'view', view: 'notices', data: { version: 1, notices: numbers.map(notice) } };
-  };
   const first = await startFakePeer(t, async function* ({ command }) {
-    yield view(1, 2);
+    yield noticesView(1, 2);
     if (command.name === 'notices' && command.follow) {
-      yield view(3);
+      yield noticesView(3);
       await first.stop();
     } else yield endEvent();
   });
-  const second = await startFakePeer(t, answering(view(2, 3, 4), endEvent()));
+  const second = await startFakePeer(t, answering(noticesView(2, 3, 4), endEvent()));
   const stop = new AbortController();
   const heard: number[] = [];
   await followNotices(
@@ -148,6 +149,33 @@ test('followNotices() tells new notices once, also after a peer died', async (t)
     stop.signal,
   );
   assert.deepEqual(heard, [3, 4]);
+});
+
+test('runConsoleScript() keeps notices out of the answers', async (t) => {
+  const told = Promise.withResolvers<void>();
+  const peer = await startFakePeer(t, async function* ({ command }, signal) {
+    if (command.name !== 'notices') {
+      await told.promise;
+      yield endEvent({ text: 'the answer' });
+      return;
+    }
+    yield noticesView(1);
+    if (!command.follow) return yield endEvent();
+    yield noticesView(2);
+    if (!signal.aborted) await once(signal, 'abort');
+  });
+  const output = collectOutput();
+  const err = (text: string) => {
+    output.err(text);
+    if (text.includes('notice 2')) told.resolve();
+  };
+  const folder = await mkdtemp(path.join(tmpdir(), 'parley-script-'));
+  t.after(() => rm(folder, { recursive: true }));
+  const script = path.join(folder, 'script');
+  await writeFile(script, 'status\n');
+  const context = runContextOf(attachTo([peer.socket]), { ...output, err });
+  assert.equal(await runConsoleScript(script, line, context), 0);
+  assert.deepEqual(output.outLines, ['> status', 'the answer']);
 });
 
 const names = { hosts: ['gate', 'till'], tags: ['home'], tasks: ['t1', 't1/gate'], operators: ['alice'] };
