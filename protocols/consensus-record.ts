@@ -8,7 +8,7 @@ import { bytesSchema, hashSchema } from './primitives.ts';
 
 /** Voters and learners that one configuration may name: 7 voters (design §5), twice while joint, and learners beside them. */
 export const configurationSizeMax = 32;
-/** Bytes of one snapshot body: kept whole in memory once on each side while it travels. */
+/** Bytes of one snapshot body, a fleet's state at every limit: kept whole in memory once on each side while it travels. */
 export const snapshotBytesMax = 16 * 1024 * 1024;
 /** Bytes of one part of a snapshot body, on the wire and in the store: small beside a stream's credit. */
 export const snapshotPartBytesMax = 256 * 1024;

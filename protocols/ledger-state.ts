@@ -270,8 +270,6 @@ export const ledgerStateSchema = v.object({
 });
 export type LedgerState = v.InferOutput<typeof ledgerStateSchema>;
 
-/** A snapshot of a fleet at every limit stays below this. */
-export const snapshotBytesMax = 16 * 1024 * 1024;
 /** The highest ledger level that this release understands. */
 export const ledgerLevelMax = 1;
 export const noticesKeptMax = 200;

@@ -3,11 +3,11 @@
 // them stay, beside the newest of all.
 
 import { decode, encode, inSteps, sha256HexInSteps } from '../../protocols/codec.ts';
-import { sealOf, snapshotPartBytesMax } from '../../protocols/consensus-record.ts';
+import { sealOf, snapshotBytesMax, snapshotPartBytesMax } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import { type GenerationRecord, isOverruled } from '../../protocols/generation.ts';
 import { ledgerSnapshotHeadBytesMax, ledgerSnapshotHeadSchema } from '../../protocols/ledger-record.ts';
-import { type LedgerState, snapshotBytesMax } from '../../protocols/ledger-state.ts';
+import type { LedgerState } from '../../protocols/ledger-state.ts';
 import type { KeyValueStore, Logger, StoreOperation } from '../interfaces.ts';
 import type { LedgerSnapshot } from './ledger-types.ts';
 import { decodeStateInSteps } from './state-decoding-core.ts';

@@ -3,9 +3,10 @@
 // loop for longer than an election takes. Each record is decoded by itself; here is only what lies around the records.
 
 import { check, decode, type Schema } from '../../protocols/codec.ts';
+import { snapshotBytesMax } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
-import { type LedgerState, ledgerStateSchema, snapshotBytesMax } from '../../protocols/ledger-state.ts';
-import { isTableName } from './state-encoding-core.ts';
+import { type LedgerState, ledgerStateSchema } from '../../protocols/ledger-state.ts';
+import { isTableName } from './tables-core.ts';
 
 /** Bytes of records decoded in one step: a few milliseconds. */
 const stepBytes = 32 * 1024;

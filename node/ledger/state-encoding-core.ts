@@ -4,11 +4,8 @@
 
 import { encode } from '../../protocols/codec.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
+import { isTableName } from './tables-core.ts';
 
-const tableNames = ['members', 'invites', 'tasks', 'plans', 'orders', 'devices', 'commands'] as const;
-/** Whether a field of the state is a table of records. */
-export const isTableName = (name: string): name is (typeof tableNames)[number] =>
-  (tableNames as readonly string[]).includes(name);
 /** Records encoded in one step. */
 const stepRecords = 64;
 /** Bytes put together in one step. */

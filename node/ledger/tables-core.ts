@@ -1,10 +1,11 @@
-// Owns changing the state's tables. A table that was handed out never changes: the first change of a batch of entries
-// copies it, the others go into that copy, since copying thousands of records for each entry would keep a core busy. An
-// entry that is refused half-way leaves no trace.
+// Owns which fields of the state are tables, and changing them. A table that was handed out never changes: the first change
+// of a batch of entries copies it, the others go into that copy, since copying thousands of records for each entry would keep
+// a core busy. An entry that is refused half-way leaves no trace.
 
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 
-type TableName = 'members' | 'invites' | 'tasks' | 'plans' | 'orders' | 'devices' | 'commands';
+const tableNames = ['members', 'invites', 'tasks', 'plans', 'orders', 'devices', 'commands'] as const;
+type TableName = (typeof tableNames)[number];
 type RecordOf<T extends TableName> = LedgerState[T][string];
 type Table = Record<string, object>;
 
@@ -13,6 +14,9 @@ interface Change {
   readonly key: string;
   readonly before: object | undefined;
 }
+
+/** Whether a field of the state is a table of records. */
+export const isTableName = (name: string): name is TableName => (tableNames as readonly string[]).includes(name);
 
 /** Tables that were copied since the batch began; nobody else has seen them. */
 let copied = new WeakSet<object>();
