@@ -15,7 +15,7 @@ import { type Config, writeConfig } from './config.ts';
 import { createGenesis } from './ledger/index.ts';
 import { createIdentity, type Identity, joinFleet, loadIdentity, parseToken } from './mesh/index.ts';
 import { lockStateFolder, syncFolder } from './store/index.ts';
-import { createRecoveryKey } from './wiring/recovery-key.ts';
+import { openRecoveryKey } from './wiring/recovery-key.ts';
 
 export const identityFileOf = (stateFolder: string): string => join(stateFolder, 'identity.key');
 /** The key that a voter signs certificates with: made anew for each raft id, gone with the vote. */
@@ -49,9 +49,8 @@ export async function foundFleet(init: {
   const name = check(nameSchema, init.name, `the name '${init.name}'`);
   const site = check(nameSchema, init.site, `the site '${init.site}'`);
   return prepare(init.stateFolder, init.config, name, async ({ identity, builderKey, voterKey }) => {
-    const { privatePem, publicKey: recoveryKey } = createRecoveryKey();
     const recoveryKeyFile = join(init.stateFolder, 'recovery.key');
-    await writeFile(recoveryKeyFile, privatePem, { mode: 0o600, flush: true });
+    const recoveryKey = await openRecoveryKey(recoveryKeyFile);
     const roles: Membership['roles'] = ['member', 'voter', 'builder'];
     const addresses = dialable(init.config);
     const founder = { peer: identity.peer, addresses, system: nixSystem(), builderKey, voterKey, name, site, roles };
@@ -102,23 +101,24 @@ export async function enrol(init: {
   });
 }
 
-/** @throws ParleyError `not-enrolled`, `malformed`. */
+/** @throws ParleyError `not-enrolled` where there is no membership, `membership-unreadable` where there is one of no use. */
 export async function loadMembership(stateFolder: string): Promise<Membership> {
   const file = membershipFileOf(stateFolder);
-  let bytes: Uint8Array;
   try {
-    bytes = await readFile(file);
+    return decode(membershipSchema, await readFile(file), membershipBytesMax, 'it');
   } catch (cause) {
-    throw new ParleyError(
-      'not-enrolled',
-      `'${stateFolder}' belongs to no peer of a fleet: ${(cause as Error).message}`,
-      {
+    const { message } = cause as Error;
+    if (cause instanceof Error && 'code' in cause && cause.code === 'ENOENT') {
+      throw new ParleyError('not-enrolled', `'${stateFolder}' belongs to no peer of a fleet: ${message}`, {
         hint: 'Run `parley init` to found a fleet on this machine, or `parley join TOKEN` to join one.',
         cause,
-      },
-    );
+      });
+    }
+    throw new ParleyError('membership-unreadable', `cannot read the membership '${file}': ${message}`, {
+      hint: 'Restore the file from a backup, or remove this peer from its fleet and enrol it anew in an empty folder.',
+      cause,
+    });
   }
-  return decode(membershipSchema, bytes, membershipBytesMax, `membership '${file}'`);
 }
 
 /** The key that a peer votes with; undefined for one that does not, or whose vote is over. @throws ParleyError of an unusable file. */
@@ -144,7 +144,11 @@ async function prepare(
   await mkdir(stateFolder, { recursive: true, mode: 0o700 });
   const lock = await lockStateFolder(stateFolder);
   try {
-    const membership = await loadMembership(stateFolder).catch(() => undefined);
+    const membership = await loadMembership(stateFolder).catch((error: ParleyError) => {
+      // A folder whose membership cannot be read belongs to a peer too.
+      if (error.code !== 'not-enrolled') throw error;
+      return undefined;
+    });
     if (membership) {
       throw new ParleyError(
         'already-enrolled',

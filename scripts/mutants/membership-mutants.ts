@@ -12,6 +12,7 @@ const generations = 'test/ledger/generations.test.ts';
 const members = 'test/ledger/members-core.test.ts';
 const joins = 'test/control/joining.test.ts';
 const strangers = 'test/mesh/strangers.test.ts';
+const enrolment = 'test/node/enrolment.test.ts';
 
 export const membershipMutants: readonly Mutant[] = [
   {
@@ -286,5 +287,20 @@ export const membershipMutants: readonly Mutant[] = [
     text: '        await log.dropAfter(ahead.baseIndex);\n',
     replacement: '',
     tests: [generations],
+  },
+  {
+    name: 'founds another fleet over a membership that it cannot read',
+    file: 'node/enrolment.ts',
+    text: "if (error.code !== 'not-enrolled') throw error;",
+    replacement: '',
+    tests: [enrolment],
+  },
+  {
+    name: 'replaces a recovery key that people may have put away',
+    file: 'node/enrolment.ts',
+    text: 'const recoveryKey = await openRecoveryKey(recoveryKeyFile);',
+    replacement:
+      'await rm(recoveryKeyFile, { force: true });\n    const recoveryKey = await openRecoveryKey(recoveryKeyFile);',
+    tests: [enrolment],
   },
 ];

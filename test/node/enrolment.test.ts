@@ -1,7 +1,8 @@
 // Founding a fleet: what lies in the state folder afterwards, who may read it, and that a folder is taken once.
 
 import assert from 'node:assert/strict';
-import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { generateKeyPairSync } from 'node:crypto';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -58,6 +59,43 @@ test('foundFleet() goes on after it was cut off before the end', async (context)
   await rm(join(stateFolder, 'membership.cbor'));
   const second = await found(stateFolder);
   assert.equal(second.peer, first.peer, 'the key that was made first is used');
+  const recoveryKeyOf = ({ membership }: typeof first) => readGenesis(membership.genesis).state.recoveryKey;
+  assert.equal(recoveryKeyOf(second), recoveryKeyOf(first), 'people may have put the recovery key away already');
+});
+
+test('foundFleet() founds no second fleet over a membership that it cannot read', async (context) => {
+  const stateFolder = await createFolder(context);
+  await found(stateFolder);
+  const recoveryKey = await readFile(join(stateFolder, 'recovery.key'), 'utf8');
+  const file = join(stateFolder, 'membership.cbor');
+  const flipped = await readFile(file);
+  flipped.writeUInt8(flipped.readUInt8(5) ^ 1, 5);
+  await writeFile(file, flipped);
+  await assert.rejects(found(stateFolder), { code: 'membership-unreadable', message: /membership\.cbor/ });
+  assert.deepEqual(await readFile(file), flipped);
+  assert.equal(await readFile(join(stateFolder, 'recovery.key'), 'utf8'), recoveryKey);
+});
+
+test('foundFleet() leaves a recovery key alone that it cannot use', async (context) => {
+  const stateFolder = await createFolder(context);
+  await mkdir(stateFolder);
+  const file = join(stateFolder, 'recovery.key');
+  for (const text of [
+    '',
+    'no key',
+    generateKeyPairSync('x25519').privateKey.export({ type: 'pkcs8', format: 'pem' }),
+  ]) {
+    await writeFile(file, text);
+    await assert.rejects(found(stateFolder), { code: 'recovery-key-unusable' });
+    assert.equal(await readFile(file, 'utf8'), text);
+  }
+});
+
+test('loadMembership() tells a folder of no peer from one that it cannot read', async (context) => {
+  const stateFolder = await createFolder(context);
+  await assert.rejects(loadMembership(stateFolder), { code: 'not-enrolled' });
+  await mkdir(join(stateFolder, 'membership.cbor'), { recursive: true });
+  await assert.rejects(loadMembership(stateFolder), { code: 'membership-unreadable', message: /EISDIR/ });
 });
 
 test('foundFleet() refuses names that cannot be hosts', async (context) => {
