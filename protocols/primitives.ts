@@ -47,6 +47,9 @@ export const taskIdSchema = v.pipe(
   v.regex(/^t[1-9][0-9]*(\/[A-Za-z0-9._-]+)?$/, 'expected a task id'),
 );
 export const textSchema = v.pipe(v.string(), v.maxLength(textCharactersMax));
+/** A text that fits textSchema: one that is longer is cut and marked. */
+export const clipText = (text: string): string =>
+  text.length <= textCharactersMax ? text : `${text.slice(0, textCharactersMax - 1)}…`;
 /** Who acts: `root@host` for a local socket, else an operator's name. */
 export const actorSchema = v.pipe(v.string(), v.maxLength(130), v.regex(/^[A-Za-z0-9_.@-]+$/, 'expected an actor'));
 export const bytesSchema = v.custom<Uint8Array>((value) => value instanceof Uint8Array, 'expected bytes');

@@ -6,7 +6,7 @@ import { type ErrorRecord, ParleyError } from '../../protocols/errors.ts';
 import type { JoinGrant } from '../../protocols/join.ts';
 import type { EntryDraft, MemberFacts } from '../../protocols/ledger-entries.ts';
 import { judgeJoin } from '../../protocols/ledger-rules.ts';
-import { textCharactersMax } from '../../protocols/limits.ts';
+import { clipText } from '../../protocols/primitives.ts';
 import type { Startable } from '../interfaces.ts';
 import { type Applicant, admitApplicant } from './admission.ts';
 import { createAnnouncer } from './announce.ts';
@@ -260,7 +260,7 @@ export const createControl =
 function troubleOf(failure: ErrorRecord | undefined): Pick<BeatFacts, 'trouble'> {
   if (failure === undefined) return {};
   const { message, hint = 'Look into the log of this peer.' } = failure;
-  return { trouble: `${message}. ${hint}`.slice(0, textCharactersMax) };
+  return { trouble: clipText(`${message}. ${hint}`) };
 }
 
 /** Waits for the last event and throws it where it is an error. */

@@ -3,8 +3,8 @@
 
 import { approversOf, isOpen, memberNamed } from '../../protocols/ledger-rules.ts';
 import type { LedgerState, Task } from '../../protocols/ledger-state.ts';
-import { textCharactersMax } from '../../protocols/limits.ts';
 import type { Plan } from '../../protocols/plan.ts';
+import { clipText } from '../../protocols/primitives.ts';
 import type { LogLine, PlanView, TaskDetail, TasksView, TaskView } from '../../protocols/views.ts';
 import { type ViewFacts, waitReason } from './views-core.ts';
 
@@ -85,7 +85,7 @@ function messagesOf(lines: readonly LogLine[]): TaskDetail['messages'] {
   const levels = (['error', 'warning', 'info'] as const).map((level) => {
     const wanted = lines.filter((line) => line.level === level && (level !== 'info' || line.stream === 'nix'));
     const texts = new Set(wanted.filter(({ program }) => program === undefined).map(({ text }) => text));
-    return [...texts].slice(-messagesPerLevelMax).map((text) => ({ level, text: text.slice(0, textCharactersMax) }));
+    return [...texts].slice(-messagesPerLevelMax).map((text) => ({ level, text: clipText(text) }));
   });
   return levels.flat();
 }

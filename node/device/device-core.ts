@@ -5,8 +5,8 @@ import { hashOf } from '../../protocols/codec.ts';
 import type { SlotRecord, Verdict } from '../../protocols/device-record.ts';
 import type { OrderState } from '../../protocols/journal.ts';
 import type { LedgerState, Order } from '../../protocols/ledger-state.ts';
-import { textCharactersMax } from '../../protocols/limits.ts';
 import type { Plan } from '../../protocols/plan.ts';
+import { clipText } from '../../protocols/primitives.ts';
 
 /** Lines of a program's output that a reason quotes. */
 const reasonLines = 6;
@@ -142,7 +142,7 @@ export function judgeHealth(before: readonly string[], now: readonly string[], s
   const units = failedUnits.length > 0 ? `failed units: ${failedUnits.join(', ')}` : switchReason;
   return {
     outcome: isDegraded ? 'degraded' : 'succeeded',
-    reason: units === null ? null : clip(units),
+    reason: units === null ? null : clipText(units),
     failedUnits: [...failedUnits],
     isUntouched: false,
   };
@@ -151,12 +151,7 @@ export function judgeHealth(before: readonly string[], now: readonly string[], s
 /** Joins parts of a reason, leaving out the empty ones. */
 export function joinReasons(...reasons: readonly (string | null)[]): string | null {
   const parts = reasons.filter((reason) => reason !== null && reason !== '');
-  return parts.length === 0 ? null : clip(parts.join('; '));
-}
-
-/** Cuts a text to what a record may hold. */
-export function clip(text: string): string {
-  return text.length <= textCharactersMax ? text : `${text.slice(0, textCharactersMax - 1)}…`;
+  return parts.length === 0 ? null : clipText(parts.join('; '));
 }
 
 function reasonOf(what: string, exitCode: number, output: string): string {
@@ -167,5 +162,5 @@ function reasonOf(what: string, exitCode: number, output: string): string {
   // "setting up /etc..." says what was begun, not what went wrong.
   const telling = all.filter((line) => !line.endsWith('...'));
   const lines = (telling.length > 0 ? telling : all).slice(-reasonLines);
-  return clip(`${what} (status ${exitCode})${lines.length === 0 ? '' : `: ${lines.join(' | ')}`}`);
+  return clipText(`${what} (status ${exitCode})${lines.length === 0 ? '' : `: ${lines.join(' | ')}`}`);
 }

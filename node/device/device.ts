@@ -7,18 +7,11 @@ import { ParleyError } from '../../protocols/errors.ts';
 import { childTaskId } from '../../protocols/ledger-rules.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import type { Outcome } from '../../protocols/outcome.ts';
+import { clipText } from '../../protocols/primitives.ts';
 import { type ProgramRun, programRunText } from '../../protocols/program-run.ts';
 import type { LogInput, TaskLog } from '../journal/index.ts';
 import { serveConfirmations } from './confirmation.ts';
-import {
-  acceptedSlot,
-  afterInterruption,
-  clip,
-  isBeforeArming,
-  isOpen,
-  judgeOrder,
-  whyWithdrawn,
-} from './device-core.ts';
+import { acceptedSlot, afterInterruption, isBeforeArming, isOpen, judgeOrder, whyWithdrawn } from './device-core.ts';
 import type { Device, DeviceActivity, DeviceComponents, DeviceInit } from './device-types.ts';
 import { explain, type Job, pause } from './job.ts';
 import { serveOrderQuestions } from './order-question.ts';
@@ -263,5 +256,5 @@ function programLine(program: ProgramRun): LogInput {
 
 function verdictOf(error: unknown): Verdict {
   const outcome = (error instanceof ParleyError ? endingOutcomes[error.code] : undefined) ?? 'failed';
-  return { outcome, reason: clip(explain(error)), failedUnits: [], isUntouched: true };
+  return { outcome, reason: clipText(explain(error)), failedUnits: [], isUntouched: true };
 }

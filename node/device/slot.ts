@@ -13,9 +13,9 @@ import {
 import type { OrderEnd, OrderState, ReportDraft } from '../../protocols/journal.ts';
 import type { Order } from '../../protocols/ledger-state.ts';
 import { textCharactersMax } from '../../protocols/limits.ts';
-import { textSchema } from '../../protocols/primitives.ts';
+import { clipText, textSchema } from '../../protocols/primitives.ts';
 import type { StoreOperation } from '../interfaces.ts';
-import { acceptedSlot, clip } from './device-core.ts';
+import { acceptedSlot } from './device-core.ts';
 import type { DeviceComponents } from './device-types.ts';
 
 const slotKey = 'device/slot/system';
@@ -106,7 +106,7 @@ export function createSlot(components: SlotComponents): Slot {
     },
     end(record, { outcome, reason, failedUnits }) {
       const simulated = record.saved?.kind === 'simulated';
-      const text = reason === null ? null : clip(reason);
+      const text = reason === null ? null : clipText(reason);
       return reportEnd(record, { order: record.number, outcome, reason: text, failedUnits, simulated });
     },
     async repeatEnd(record) {
@@ -128,7 +128,7 @@ export function createSlot(components: SlotComponents): Slot {
       }
     },
     async alarm(text) {
-      await reportAlarm(clip(text), [{ type: 'put', key: alarmKey, value: encode(clip(text)) }]);
+      await reportAlarm(clipText(text), [{ type: 'put', key: alarmKey, value: encode(clipText(text)) }]);
     },
     isAlarmed: async () => (await readAlarm()) !== undefined,
   };

@@ -3,8 +3,9 @@
 
 import type { SavedSystem, SlotRecord, Verdict } from '../../protocols/device-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
+import { clipText } from '../../protocols/primitives.ts';
 import { seekConfirmation } from './confirmation.ts';
-import { clip, isRolledBack, joinReasons, judgeHealth, judgeSwitch } from './device-core.ts';
+import { isRolledBack, joinReasons, judgeHealth, judgeSwitch } from './device-core.ts';
 import type { SwitchResult } from './device-types.ts';
 import { explain, type Job, pause } from './job.ts';
 
@@ -78,7 +79,7 @@ export async function undo(job: Job, start: SlotRecord, verdict: Verdict): Promi
 
 /** A verdict that leads back to the old system. */
 export function goBack(reason: string): Verdict {
-  return { outcome: 'rolled-back', reason: clip(reason), failedUnits: [], isUntouched: false };
+  return { outcome: 'rolled-back', reason: clipText(reason), failedUnits: [], isUntouched: false };
 }
 
 /** The first switch to the new system. The answer with an outcome is a verdict that leads back. */
@@ -219,7 +220,7 @@ async function setBootDefault(job: Job, toplevel: string, kind: SavedSystem['kin
   const onLine = (line: string, stream: 'stdout' | 'stderr') => job.log(line, 'info', stream);
   const { exitCode, output } = await machine.switchToConfiguration(toplevel, 'boot', { signal: job.stopping, onLine });
   if (exitCode !== 0) {
-    throw new ParleyError('switch-failed', clip(`the boot default failed (status ${exitCode}): ${output}`));
+    throw new ParleyError('switch-failed', clipText(`the boot default failed (status ${exitCode}): ${output}`));
   }
 }
 
@@ -245,7 +246,7 @@ function cancelled(job: Job): Verdict {
 }
 
 function untouched(outcome: Verdict['outcome'], reason: string): Verdict {
-  return { outcome, reason: clip(reason), failedUnits: [], isUntouched: true };
+  return { outcome, reason: clipText(reason), failedUnits: [], isUntouched: true };
 }
 
 function isSuperseded(error: unknown): boolean {

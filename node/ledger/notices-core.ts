@@ -3,7 +3,8 @@
 import type { LedgerState, Notice, Task } from '../../protocols/ledger-state.ts';
 import { noticesKeptMax } from '../../protocols/ledger-state.ts';
 import type { Outcome } from '../../protocols/outcome.ts';
-import { cutText, firstLine, type Handler, listNames, refusal } from './state-core.ts';
+import { clipText } from '../../protocols/primitives.ts';
+import { firstLine, type Handler, listNames, refusal } from './state-core.ts';
 
 /** Places that one notice can be delivered to: the chat adapters and the console. */
 const sinksMax = 8;
@@ -13,7 +14,7 @@ const failureNoticesPerTaskMax = 10;
 /** Adds a notice. Where there are too many, the oldest leaves: progress first, then what was delivered, then the rest. */
 export function addNotice(state: LedgerState, level: Notice['level'], task: string | null, text: string): LedgerState {
   const number = state.nextNoticeNumber;
-  const notice: Notice = { number, atMs: state.timeMs, level, task, text: cutText(text), deliveredTo: [] };
+  const notice: Notice = { number, atMs: state.timeMs, level, task, text: clipText(text), deliveredTo: [] };
   const kept = state.notices.length < noticesKeptMax ? state.notices : withoutOldest(state.notices);
   return { ...state, nextNoticeNumber: number + 1, notices: [...kept, notice] };
 }

@@ -6,7 +6,7 @@ import type { GenerationRecord } from '../../protocols/generation.ts';
 import type { EntryBody, EntryKind } from '../../protocols/ledger-entries.ts';
 import { isOpen } from '../../protocols/ledger-rules.ts';
 import type { LedgerState, Member, Task } from '../../protocols/ledger-state.ts';
-import { textCharactersMax } from '../../protocols/limits.ts';
+import { clipText } from '../../protocols/primitives.ts';
 import { putRecord } from './tables-core.ts';
 
 /** What an entry says besides its body. Its time is the state's `timeMs` by the time a handler sees it. */
@@ -30,15 +30,11 @@ export type Handler<K extends EntryKind> = (state: LedgerState, body: EntryBody<
 
 /** A refusal: recorded as the result of the entry's command, and nothing else changes. */
 export function refusal(code: string, message: string, hint?: string, retryable = false): ParleyError {
-  return new ParleyError(code, cutText(message), hint === undefined ? { retryable } : { hint, retryable });
+  return new ParleyError(code, clipText(message), hint === undefined ? { retryable } : { hint, retryable });
 }
 
 /** Of a reason in a notice or in its parent's reason: long enough for a store path and what happened to it. */
 const firstLineCharactersMax = 300;
-
-export function cutText(text: string): string {
-  return text.length <= textCharactersMax ? text : `${text.slice(0, textCharactersMax - 1)}…`;
-}
 
 /** The first line of a reason for texts that name several or have little room, cut at a word; its task keeps all of it. */
 export function firstLine(text: string): string {

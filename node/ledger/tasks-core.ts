@@ -11,11 +11,11 @@ import {
 } from '../../protocols/ledger-state.ts';
 import { tasksKeptMax } from '../../protocols/limits.ts';
 import { type Outcome, statusOf } from '../../protocols/outcome.ts';
+import { clipText } from '../../protocols/primitives.ts';
 import { addEndNotice, describeOutcome } from './notices-core.ts';
 import {
   type Change,
   childrenOf,
-  cutText,
   type EntryMeta,
   firstLine,
   listNames,
@@ -47,14 +47,14 @@ export function ended(state: LedgerState, task: Task, outcome: Outcome, reason: 
     ...task,
     status: statusOf(outcome),
     outcome,
-    reason: reason === null ? null : { kind: reason.kind, text: cutText(reason.text) },
+    reason: reason === null ? null : { kind: reason.kind, text: clipText(reason.text) },
     stage: 'ended',
     endedAtMs: state.timeMs,
   };
 }
 
 export function reason(kind: Reason['kind'], text: string): Reason {
-  return { kind, text: cutText(text) };
+  return { kind, text: clipText(text) };
 }
 
 /** Ends a task without a parent and cancels what is left of its children. */

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import type { InputChange } from '../../../protocols/build-job.ts';
 import { ParleyError } from '../../../protocols/errors.ts';
 import type { LedgerState, Task } from '../../../protocols/ledger-state.ts';
-import { textCharactersMax } from '../../../protocols/limits.ts';
+import { clipText } from '../../../protocols/primitives.ts';
 import { type BuilderWish, type ChosenBuilder, chooseBuilder } from '../builders.ts';
 import type { JobOptions } from '../control-types.ts';
 import { childrenOf, type DueBuild, isStarted } from '../coordinator-core.ts';
@@ -54,7 +54,7 @@ export async function build(task: Task, due: DueBuild, context: JobContext): Pro
   } catch (error) {
     if (context.signal.aborted || !(error instanceof ParleyError) || error.retryable) throw error;
     context.log(child, 'error', error.message);
-    const body = { task: taskId, attempt, drvPath, reason: error.message.slice(0, textCharactersMax) };
+    const body = { task: taskId, attempt, drvPath, reason: clipText(error.message) };
     await propose(context, { kind: 'build-failed', actor: 'controller', body });
   }
 }
@@ -99,7 +99,7 @@ export async function updateInputs(task: Task, context: JobContext): Promise<voi
 }
 
 async function finish(task: Task, text: string, context: JobContext): Promise<void> {
-  const reason = text.slice(0, textCharactersMax);
+  const reason = clipText(text);
   const body = { task: task.id, attempt: task.attempt, outcome: 'succeeded' as const, reason };
   await propose(context, { kind: 'task-finished', actor: 'controller', body });
 }
