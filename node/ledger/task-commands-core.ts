@@ -2,8 +2,6 @@
 
 import { isOpen } from '../../protocols/ledger-rules.ts';
 import type { LedgerState, Task } from '../../protocols/ledger-state.ts';
-import type { Outcome } from '../../protocols/outcome.ts';
-import { describeOutcome } from './notices-core.ts';
 import {
   type Change,
   childrenOf,
@@ -86,20 +84,6 @@ function abortChild(state: LedgerState, child: Task, actor: string): Change {
   return { state: settle(next, child.parent), task: child.id };
 }
 
-const retriable: readonly Outcome[] = [
-  'failed',
-  'degraded',
-  'cancelled',
-  'rolled-back',
-  'rollback-failed',
-  'refused',
-  'needs-reboot',
-  'skipped-offline',
-  'quarantined',
-  'unknown',
-  'superseded',
-];
-
 /** Opens what failed again, at the next attempt. What an approved plan covers is ordered anew without another approval. */
 export const taskRetried: Handler<'task-retried'> = (state, body) => {
   const task = taskOf(state, body.task);
@@ -111,12 +95,7 @@ export const taskRetried: Handler<'task-retried'> = (state, body) => {
     );
   }
   if (isOpen(task)) throw refusal('task-running', `cannot retry '${task.id}': it has not ended yet`);
-  if (task.outcome === null || !retriable.includes(task.outcome)) {
-    throw refusal(
-      'nothing-to-retry',
-      `nothing to retry in '${task.id}': it ${task.outcome === null ? 'ended' : describeOutcome(task.outcome)}`,
-    );
-  }
+  if (task.outcome === 'succeeded') throw refusal('nothing-to-retry', `nothing to retry in '${task.id}': it succeeded`);
   if (task.type === 'commit') {
     const hint = 'Commit again: the draft is still there.';
     throw refusal('not-retriable', `cannot retry '${task.id}': a commit is made once`, hint);

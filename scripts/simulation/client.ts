@@ -125,7 +125,7 @@ export function createClient(name: string, fleet: Fleet, history: History, chanc
   }
 
   return {
-    command: (draft, commandId) => command(draft, commandId),
+    command,
     async write(peer, value) {
       await record(peer, { kind: 'write', value }, async () => {
         const body = { peer, addresses: [`/sim/${value}`], system: 'x86_64-linux' };

@@ -227,7 +227,7 @@ export async function join(fleet: Fleet, client: Client, name: string, roles: Ro
   const body = { ...facts, proof };
   const answer = await client.command({ kind: 'member-joined', actor: 'controller', body }, `joining-of-${name}`);
   if (answer === undefined || 'error' in answer) return false;
-  const member = await seen(client, peer, () => true);
+  const member = await seen(client, peer);
   if (member === undefined) return false;
   const contacts = Object.values(client.glance()?.members ?? {}).filter((each) => each.peer !== peer);
   fleet.add({ name, roles, raftId: member.raftId, contacts });
@@ -235,11 +235,11 @@ export async function join(fleet: Fleet, client: Client, name: string, roles: Ro
   return true;
 }
 
-/** A member's record, once a voter that is asked has one that fits. */
-async function seen(client: Client, peer: string, fits: (member: Member) => boolean): Promise<Member | undefined> {
+/** A member's record, once a voter that is asked has one. */
+async function seen(client: Client, peer: string): Promise<Member | undefined> {
   for (let tries = 0; tries < 100; tries += 1) {
     const member = client.glance()?.members[peer];
-    if (member !== undefined && fits(member)) return member;
+    if (member !== undefined) return member;
     await client.pause(50);
   }
   return undefined;
