@@ -52,11 +52,13 @@ export class ApplyThread {
     await this.#worker.idle();
   }
 
-  /** Runs something while the state machine is between two batches of entries. */
+  /** Runs something while the state machine is between two batches of entries. @throws ParleyError `stopped`. */
   between<Result>(call: () => Promise<Result>): Promise<Result> {
     const { signal } = this.#stopping;
+    const stopped = (): ParleyError => new ParleyError('stopped', 'consensus has stopped');
+    if (signal.aborted) return Promise.reject(stopped());
     return new Promise((resolve, reject) => {
-      const giveUp = (): void => reject(new ParleyError('stopped', 'consensus has stopped'));
+      const giveUp = (): void => reject(stopped());
       signal.addEventListener('abort', giveUp, { once: true });
       const done = (): void => signal.removeEventListener('abort', giveUp);
       this.#worker.push({ call: () => call().then(resolve, reject).finally(done) });

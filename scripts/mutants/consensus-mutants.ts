@@ -18,6 +18,7 @@ const flips = `${tests}/flipped-log.test.ts`;
 const timing = `${tests}/timing.test.ts`;
 const voters = `${tests}/consensus.test.ts`;
 const quorums = `${tests}/quorum.test.ts`;
+const stops = `${tests}/apply-thread.test.ts`;
 
 export const consensusMutants: readonly Mutant[] = [
   {
@@ -342,5 +343,12 @@ export const consensusMutants: readonly Mutant[] = [
     text: 'if (sender === undefined || from !== sender || to !== own.raftId) {',
     replacement: 'if (from === to) {',
     tests: [voters],
+  },
+  {
+    name: 'waits for ever for a state machine that has stopped',
+    file: `${core}/apply-thread.ts`,
+    text: 'if (signal.aborted) return Promise.reject(stopped());',
+    replacement: '',
+    tests: [stops],
   },
 ];

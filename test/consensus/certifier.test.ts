@@ -78,11 +78,7 @@ test('a voter signs nothing before it has applied it, and at once then', () =>
     await fleet.propose(leader, 'word');
     const followers = others(fleet, leader);
     await until(() => followers.every(({ machine }) => machine.words.length === 1));
-    let open = (): void => {};
-    const gate = new Promise<void>((resolve) => {
-      open = resolve;
-    });
-    for (const { machine } of followers) machine.gate = gate;
+    const gates = followers.map(({ machine }) => machine.gate.shut());
     const index = await fleet.propose(leader, 'mark');
     await aWhile();
     assert.equal(listOf(leader).certificateAt(index), undefined, 'a majority has not applied it');
@@ -93,7 +89,7 @@ test('a voter signs nothing before it has applied it, and at once then', () =>
     for (const follower of followers) {
       assert.ok(!listOf(follower).signed.some((bytes) => Buffer.compare(bytes, statement) === 0));
     }
-    open();
+    for (const { open } of gates) open();
     await certifiedAt(fleet.voters, index);
   }));
 

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Consensus } from '../../node/consensus/index.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import { Fleet, type FleetOptions, genesisHash, peerName, until } from './fleet.ts';
@@ -39,18 +40,16 @@ test('propose() does not resolve on a lone voter before its disk has the entry',
     await fleet.leader();
     await until(() => voter.machine.applied === 2);
     const store = voter.store as MemoryStore;
-    let open = (): void => {};
-    store.gate = new Promise((resolve) => {
-      open = resolve;
-    });
+    const { entered, open } = store.gate.shut();
     let resolved = false;
     const proposed = fleet.propose(voter, 'one').then(() => {
       resolved = true;
     });
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await entered;
+    // Whatever does not wait for the disk has happened a turn later.
+    await nextTurn();
     assert.equal(resolved, false);
     assert.deepEqual(voter.machine.words, []);
-    store.gate = Promise.resolve();
     open();
     await proposed;
     store.crash();

@@ -1,6 +1,7 @@
 // A state machine for tests of consensus: entries are words of a list.
 
 import type { CommittedEntry, StateMachine, StateMachineSnapshot } from '../../node/consensus/index.ts';
+import { Gate } from './gate.ts';
 
 /** Applies entries as words of a list; its durability is the object's. */
 export class ListMachine implements StateMachine {
@@ -10,14 +11,15 @@ export class ListMachine implements StateMachine {
   entries: CommittedEntry[] = [];
   restores = 0;
   failure: Error | undefined;
-  gate: Promise<void> = Promise.resolve();
+  /** Where apply() comes before it does anything. */
+  readonly gate = new Gate();
 
   appliedIndex(): number {
     return this.applied;
   }
 
   async apply(entries: readonly CommittedEntry[]): Promise<void> {
-    await this.gate;
+    await this.gate.pass();
     if (this.failure) throw this.failure;
     for (const entry of entries) {
       if (entry.index !== this.applied + 1) throw new Error(`entry ${entry.index} follows on ${this.applied}`);

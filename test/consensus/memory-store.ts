@@ -1,14 +1,15 @@
 // A strict key-value store in memory: copies what it is given, loses what was not synced when it crashes, fails on demand.
 
 import type { KeyValueStore, StoreOperation } from '../../node/interfaces.ts';
+import { Gate } from './gate.ts';
 
 export class MemoryStore implements KeyValueStore {
   #records = new Map<string, Uint8Array>();
   #synced = new Map<string, Uint8Array>();
   /** Thrown by batch() while set. */
   failure: Error | undefined;
-  /** Awaited by batch() before it takes effect. */
-  gate: Promise<void> = Promise.resolve();
+  /** Where batch() comes before it takes effect. */
+  readonly gate = new Gate();
   syncedBatches = 0;
 
   async get(key: string): Promise<Uint8Array | undefined> {
@@ -19,7 +20,7 @@ export class MemoryStore implements KeyValueStore {
     const copies = operations.map((operation) =>
       operation.type === 'put' ? { ...operation, value: operation.value.slice() } : operation,
     );
-    await this.gate;
+    await this.gate.pass();
     if (this.failure) throw this.failure;
     for (const operation of copies) {
       if (operation.type === 'put') this.#records.set(operation.key, operation.value);
