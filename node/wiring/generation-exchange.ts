@@ -141,6 +141,13 @@ export function createGenerationExchange(init: GenerationExchangeInit): (compone
       for (const [peer] of silent.slice(0, retriesMax)) askSafely(peer);
     }
 
+    function lookAgain(): void {
+      if (doubtful.size === 0) return;
+      consider([...doubtful.values()], 'earlier').catch((error: unknown) => {
+        logger.warn({ error: String(error) }, 'cannot tell whether root has named a generation');
+      });
+    }
+
     function onPeer(peer: string, connected: boolean): void {
       if (connected) askSafely(peer);
       else answered.delete(peer);
@@ -150,11 +157,7 @@ export function createGenerationExchange(init: GenerationExchangeInit): (compone
     return {
       async start() {
         stopping = new AbortController();
-        stops = [
-          mesh.onPeerChange(onPeer),
-          clock.every(retryMs, askAgain),
-          clock.every(lookPeriodMs, () => void consider([...doubtful.values()], 'earlier')),
-        ];
+        stops = [mesh.onPeerChange(onPeer), clock.every(retryMs, askAgain), clock.every(lookPeriodMs, lookAgain)];
         for (const { peer } of mesh.connectedPeers()) askSafely(peer);
       },
       async stop() {

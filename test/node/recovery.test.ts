@@ -238,6 +238,43 @@ test('createGenerationExchange() believes no record without a right signature un
   assert.equal(await told([], [signRecord(stranger.privatePem, stranger.publicKey, plain)]), undefined);
 });
 
+test('createGenerationExchange() goes on when it cannot read what root has named, and takes it once it can', async () => {
+  const network = createMemoryNetwork();
+  const [asker, teller] = [network.join(peerIdOf('web1')), network.join(peerIdOf('n1'))];
+  const clock = createManualClock();
+  const unsigned = recordOf(1, { signature: null });
+  const hasTold = Promise.withResolvers<void>();
+  teller.handle(generationProtocol, async (stream) => {
+    await stream.send(encode({ version: 1, records: [unsigned] }));
+    await stream.close();
+    hasTold.resolve();
+  });
+  const warned: string[] = [];
+  let named: () => Promise<boolean> = async () => false;
+  const turns: VoteTurn[] = [];
+  const exchange = createGenerationExchange({ fleet, recoveryKey: keys.publicKey, known: [], isFrozen: false })({
+    ...{ mesh: asker, onTurn: (turn) => turns.push(turn), clock, isNamed: () => named() },
+    logger: { ...logger, warn: (_fields: unknown, message?: string) => warned.push(message ?? '') },
+    members: () => createLedgerScript().state().members,
+  });
+  const look = async (isDone: () => boolean): Promise<void> => {
+    clock.advance(2_000);
+    for (let turn = 0; turn < 50 && !isDone(); turn += 1) await new Promise((resolve) => setImmediate(resolve));
+    assert.ok(isDone());
+  };
+  await Promise.all([asker.start(), teller.start()]);
+  await exchange.start();
+  await asker.open(teller.self, '/hello', { signal: AbortSignal.timeout(5_000) }).catch(() => undefined);
+  await hasTold.promise;
+  await look(() => warned.length === 1);
+  named = () => Promise.reject(new Error('EIO'));
+  await look(() => warned.at(-1) === 'cannot tell whether root has named a generation');
+  named = async () => true;
+  await look(() => turns[0]?.kind === 'new-generation');
+  await exchange.stop();
+  await Promise.all([asker.stop(), teller.stop()]);
+});
+
 test('createGenerationExchange() freezes at a rival of the record that it keeps to', async () => {
   const [first, rival] = [recordOf(1), recordOf(1, { baseIndex: 12 })];
   const frozen = await told([first], [rival]);
