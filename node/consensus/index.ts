@@ -1,5 +1,5 @@
 // The consensus room: one log that a majority of voters keeps, and the certainty that an entry is committed once a caller
-// hears so. A pure core (*-core.ts, after etcd/raft), a verified log on a key-value store, and streams between voters.
+// hears so. A pure core (core/, after etcd/raft), a verified log on a key-value store, and streams between voters.
 
 import type { Consensus } from './types.ts';
 import { type ConsensusComponents, type ConsensusInit, Voter } from './voter.ts';

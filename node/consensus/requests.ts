@@ -45,7 +45,7 @@ export function running(parts: Parts): Running {
   return { ...parts, batch };
 }
 
-export function statusOf({ engine, store, stateMachine, certifier }: Running): ConsensusStatus {
+export function statusOf({ engine, stateMachine, certifier }: Running): ConsensusStatus {
   const { raftId, term, role, leader, commit, members, progress } = engine.raw.status();
   const { voters, votersOutgoing, learners } = configurationOf(members);
   const failure = engine.failure() ?? certifier?.alarm;
@@ -59,7 +59,6 @@ export function statusOf({ engine, store, stateMachine, certifier }: Running): C
     appliedIndex: stateMachine.appliedIndex(),
     firstIndex: engine.raw.firstIndex(),
     lastIndex: engine.raw.lastIndex(),
-    logBytes: store.log.dataBytes,
     voters,
     votersOutgoing,
     learners,

@@ -4,7 +4,9 @@ import type { Certificate, VoterSet } from '../../protocols/certificate.ts';
 import type { Configuration, ConfigurationChange, SnapshotMetadata } from '../../protocols/consensus-record.ts';
 import type { ErrorRecord } from '../../protocols/errors.ts';
 import type { Startable } from '../interfaces.ts';
-import type { RaftRole } from './core/index.ts';
+import type { Position, RaftRole } from './core/index.ts';
+
+export type { Position } from './core/index.ts';
 
 /** An entry that is committed. Entries without data are delivered too, so that the hash chain can be followed. */
 export interface CommittedEntry {
@@ -51,8 +53,6 @@ export interface ConsensusStatus {
   readonly appliedIndex: number;
   readonly firstIndex: number;
   readonly lastIndex: number;
-  /** Data bytes of the entries in the log, which is held in memory: compact() when it grows. */
-  readonly logBytes: number;
   readonly voters: readonly number[];
   /** Not empty while the configuration is joint. */
   readonly votersOutgoing: readonly number[];
@@ -97,11 +97,6 @@ export interface CertifiedLedger {
   certifiedIndex(): number;
   /** Checks a certificate of an applied entry and keeps it. @throws ParleyError when it is no good. */
   take(certificate: Certificate): Promise<void>;
-}
-
-export interface Position {
-  readonly index: number;
-  readonly term: number;
 }
 
 export interface WaitOptions {

@@ -2,32 +2,28 @@
 // an index and it is applied. Every caller gets an answer, at the latest when it gives up or consensus stops.
 
 import { ParleyError } from '../../protocols/errors.ts';
+import type { Position } from './types.ts';
 
 /** Callers that may wait at once, of each kind. */
 const waitersMax = 4_096;
 
-export interface AppliedPosition {
-  readonly index: number;
+interface Waiter {
   readonly term: number;
-}
-
-interface Waiter<Result> {
-  readonly term: number;
-  readonly resolve: (result: Result) => void;
+  readonly resolve: (applied: Position) => void;
   readonly reject: (error: ParleyError) => void;
 }
 
 const unknownHint = 'Ask again with the same command id: it is applied at most once.';
 
 export class Proposals {
-  readonly #waiting = new Map<number, Waiter<AppliedPosition>>();
+  readonly #waiting = new Map<number, Waiter>();
 
   get full(): boolean {
     return this.#waiting.size >= waitersMax;
   }
 
   /** Waits for the entry that was just appended. */
-  add(position: AppliedPosition, signal: AbortSignal): Promise<AppliedPosition> {
+  add(position: Position, signal: AbortSignal): Promise<Position> {
     const { index, term } = position;
     this.#waiting.get(index)?.reject(lost(index));
     return new Promise((resolve, reject) => {
@@ -53,7 +49,7 @@ export class Proposals {
   }
 
   /** An entry was applied here: who waited for this very entry succeeds, who waited for another one at its place lost. */
-  applied(position: AppliedPosition): void {
+  applied(position: Position): void {
     const waiter = this.#waiting.get(position.index);
     if (!waiter) return;
     this.#waiting.delete(position.index);

@@ -2,6 +2,7 @@
 // that keep two majorities overlapping. Works on copies; the caller adopts the result or nothing.
 
 import type { Configuration, ConfigurationChange, ConfigurationStep } from '../../../protocols/consensus-record.ts';
+import { invariant } from './message.ts';
 import { Inflights, Progress } from './progress.ts';
 import { type JointVoters, type RaftIds, sortedIds, voterIds } from './quorum.ts';
 
@@ -101,7 +102,7 @@ export function changeSimple(
   if (isJoint(base.members)) throw new ImpossibleChange("can't apply simple config change in joint config");
   const draft = draftOf(base);
   takeSteps(draft, steps, lastIndex, limits);
-  const changed = (base.members.voters.incoming as Set<number>).symmetricDifference(draft.incoming);
+  const changed = base.members.voters.incoming.symmetricDifference(draft.incoming);
   if (changed.size > 1) throw new ImpossibleChange('more than one voter changed without entering joint config');
   return adopt(draft, false);
 }
@@ -199,19 +200,17 @@ function adopt(draft: Draft, autoLeave: boolean): Membership {
 
 function assertConsistent({ members, progress }: Membership): void {
   const { voters, learners, learnersNext } = members;
-  const fail = (rule: string): never => {
-    throw new Error(`consensus invariant broken: ${rule}`);
-  };
   for (const raftId of [...voterIds(voters), ...learners, ...learnersNext]) {
-    if (!progress.has(raftId)) fail(`member ${raftId} has progress`);
+    invariant(progress.has(raftId), `member ${raftId} has progress`);
   }
   for (const raftId of learnersNext) {
-    if (!voters.outgoing.has(raftId)) fail(`next learner ${raftId} votes in the outgoing half`);
-    if (progress.get(raftId)?.isLearner) fail(`next learner ${raftId} is not a learner yet`);
+    invariant(voters.outgoing.has(raftId), `next learner ${raftId} votes in the outgoing half`);
+    invariant(progress.get(raftId)?.isLearner !== true, `next learner ${raftId} is not a learner yet`);
   }
   for (const raftId of learners) {
-    if (voters.incoming.has(raftId) || voters.outgoing.has(raftId)) fail(`learner ${raftId} has no vote`);
-    if (!progress.get(raftId)?.isLearner) fail(`learner ${raftId} is marked as one`);
+    invariant(!voters.incoming.has(raftId) && !voters.outgoing.has(raftId), `learner ${raftId} has no vote`);
+    invariant(progress.get(raftId)?.isLearner === true, `learner ${raftId} is marked as one`);
   }
-  if (!isJoint(members) && (learnersNext.size > 0 || members.autoLeave)) fail('only a joint configuration is left');
+  const hasNext = learnersNext.size > 0 || members.autoLeave;
+  invariant(isJoint(members) || !hasNext, 'only a joint configuration is left');
 }

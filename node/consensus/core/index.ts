@@ -14,6 +14,7 @@ export {
   type Message,
   makeMessage,
   nobody,
+  type Position,
   type StableLog,
 } from './message.ts';
 export { voterIds } from './quorum.ts';

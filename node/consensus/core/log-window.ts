@@ -1,28 +1,17 @@
 // Owns the in-memory image of the log that is on disk: entries after a base position, cut at either end.
 
 import type { RaftEntry, SnapshotMetadata } from '../../../protocols/consensus-record.ts';
-import type { Position } from './log.ts';
-import { invariant, limitEntries, payloadBytes, type StableLog } from './message.ts';
+import { invariant, limitEntries, type Position, type StableLog } from './message.ts';
 
 export class LogWindow<Entry extends RaftEntry> implements StableLog {
   #base: Position;
   #entries: Entry[] = [];
-  #dataBytes = 0;
   readonly #snapshot: () => SnapshotMetadata | undefined;
 
   /** `base` is the position before the first entry; `snapshot` answers for the newest snapshot that can be sent. */
   constructor(base: Position, snapshot: () => SnapshotMetadata | undefined) {
     this.#base = base;
     this.#snapshot = snapshot;
-  }
-
-  get base(): Position {
-    return this.#base;
-  }
-
-  /** Data bytes of all entries held. */
-  get dataBytes(): number {
-    return this.#dataBytes;
   }
 
   firstIndex(): number {
@@ -60,23 +49,21 @@ export class LogWindow<Entry extends RaftEntry> implements StableLog {
     const first = entries[0];
     if (!first) return;
     invariant(first.index >= this.firstIndex() && first.index <= this.lastIndex() + 1, 'entries extend the log');
-    this.#dataBytes -= payloadBytes(this.#entries.splice(first.index - this.firstIndex()));
+    this.#entries.splice(first.index - this.firstIndex());
     for (const entry of entries) this.#entries.push(entry);
-    this.#dataBytes += payloadBytes(entries);
   }
 
   /** Empties the log; the next entry follows on `base`. */
   reset(base: Position): void {
     this.#base = base;
     this.#entries = [];
-    this.#dataBytes = 0;
   }
 
   /** Drops all entries up to the index, whose term stays known. */
   compact(index: number): void {
     const term = this.term(index);
     invariant(term !== undefined, 'the log is compacted within its bounds');
-    this.#dataBytes -= payloadBytes(this.#entries.splice(0, index - this.#base.index));
+    this.#entries.splice(0, index - this.#base.index);
     this.#base = { index, term };
   }
 }

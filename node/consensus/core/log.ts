@@ -2,14 +2,8 @@
 // (committed, applying, applied) that only move forward.
 
 import type { RaftEntry, SnapshotMetadata } from '../../../protocols/consensus-record.ts';
-import { entriesBytes, entryBytes, invariant, limitEntries, type StableLog } from './message.ts';
+import { entriesBytes, entryBytes, invariant, limitEntries, type Position, type StableLog } from './message.ts';
 import { UnstableLog } from './unstable.ts';
-
-/** A position in the log: an entry's index and term. */
-export interface Position {
-  readonly index: number;
-  readonly term: number;
-}
 
 export class RaftLog {
   readonly #stable: StableLog;

@@ -10,7 +10,9 @@ export const nobody = 0;
 export const appendThread = Number.MAX_SAFE_INTEGER;
 export const applyThread = Number.MAX_SAFE_INTEGER - 1;
 
-export type LocalMessageType =
+export type MessageType =
+  | WireMessageType
+  // In no frame on the wire: a snapshot has a stream of its own, the others stay between the core and its caller.
   | 'campaign'
   | 'beat'
   | 'propose'
@@ -25,7 +27,11 @@ export type LocalMessageType =
   | 'storage-apply'
   | 'storage-apply-response';
 
-export type MessageType = WireMessageType | LocalMessageType;
+/** A position in the log: an entry's index and term. */
+export interface Position {
+  readonly index: number;
+  readonly term: number;
+}
 
 /** One raft message. Fields that a type does not use are 0, '' or empty. */
 export interface Message {

@@ -211,10 +211,6 @@ export class RawNode {
     };
   }
 
-  configuration(): Configuration {
-    return configurationOf(this.#raft.tracker.members);
-  }
-
   firstIndex(): number {
     return this.#raft.log.firstIndex();
   }

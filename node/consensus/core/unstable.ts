@@ -2,7 +2,7 @@
 // of it has been handed to storage already.
 
 import type { RaftEntry, SnapshotMetadata } from '../../../protocols/consensus-record.ts';
-import { invariant } from './message.ts';
+import { invariant, type Position } from './message.ts';
 
 export class UnstableLog {
   #snapshot: SnapshotMetadata | undefined;
@@ -60,7 +60,7 @@ export class UnstableLog {
   }
 
   /** Lets go of entries that storage holds, provided that they are still the ones held here. */
-  stableTo(position: { readonly index: number; readonly term: number }): void {
+  stableTo(position: Position): void {
     if (position.index < this.#offset || this.term(position.index) !== position.term) return;
     this.#entries = this.#entries.slice(position.index + 1 - this.#offset);
     this.#offset = position.index + 1;
