@@ -33,6 +33,7 @@ import { createLazyStore } from './wiring/lazy-store.ts';
 import { leadershipOf, unknownLeadership, votersOf } from './wiring/leadership.ts';
 import { createManifests } from './wiring/manifests.ts';
 import type { TurningPeer } from './wiring/peer-loop.ts';
+import { keepingOf } from './wiring/keeping.ts';
 import { createProjectFollower } from './wiring/project-follower.ts';
 import { createVoteFolder, logFolderOf, type VoteFolder, witnessFileOf } from './wiring/vote-folder.ts';
 import { createVoteWatch } from './wiring/vote-watch.ts';
@@ -296,7 +297,7 @@ async function createProjectParts(
   const buildClient = createBuildClient({ mesh, clock });
   const builds = membership.roles.includes('builder');
   if (!builds && membership.raftId === 0)
-    return { project: null, builderAt: buildClient, builderKey: undefined, parts: [] };
+    return { project: null, follower: null, builderAt: buildClient, builderKey: undefined, parts: [] };
 
   const { runner, nix } = device;
   const { taskLog } = device.journal;
@@ -319,7 +320,7 @@ async function createProjectParts(
   const follower = createProjectFollower({ project, ledger, clock, logger });
   const opening: Startable = { start: () => project.open(), stop: async () => undefined };
   const parts = [opening, follower];
-  if (!builds) return { project, builderAt: buildClient, builderKey: undefined, parts };
+  if (!builds) return { project, follower, builderAt: buildClient, builderKey: undefined, parts };
 
   const keyFile = builderKeyFileOf(at());
   const builder = createBuilder({
@@ -331,7 +332,7 @@ async function createProjectParts(
   })({ runner, nix, project, taskLog, clock, logger });
   serveBuildJobs({ mesh, builder, taskLog, clock });
   const builderAt = (peer: string) => (peer === identity.peer ? builder : buildClient(peer));
-  return { project, builderAt, builderKey: await builder.publicKey(), parts };
+  return { project, follower, builderAt, builderKey: await builder.publicKey(), parts };
 }
 
 /** What people and other peers ask of this peer. */
@@ -340,8 +341,9 @@ function createControlParts(
   folder: VoteFolder,
   { mesh, ledger, blobs, consensus, leadership }: MeshParts,
   { journal, closures, keepTwice, device }: DeviceParts,
-  { project, builderAt, builderKey }: ProjectParts,
+  { project, follower, builderAt, builderKey }: ProjectParts,
 ): Startable & { announceKey(voterKey: string): void } {
+  const keeping = keepingOf(ledger, follower);
   const control = createControl({
     name: membership.name,
     socketPath: at('control.sock'),
@@ -369,6 +371,7 @@ function createControlParts(
       booted: device.booted(),
       activity: device.activity(),
       traffic: closures.counters().bySite,
+      ...keeping.facts(),
     }),
   });
   const { generations = [] } = membership;
@@ -379,6 +382,7 @@ function createControlParts(
   serveJoins({ mesh, logger, admit });
   device.onChange(control.factsChanged);
   journal.onAppended(control.factsChanged);
+  keeping.onChange(control.factsChanged);
   const announce = (voterKey: string | null): void =>
     control.announce({
       ...{ peer: mesh.self, addresses: [...config.announce, ...mesh.addresses()], system: nixSystem() },

@@ -32,6 +32,8 @@ export const beatSchema = v.object({
       bytesTotal: countSchema,
     }),
   ),
+  /** How many of the things that the ledger names at this index (blobs, the project's head) a voter does not have; voters alone tell it. */
+  keeps: v.optional(v.object({ index: countSchema, lacking: countSchema })),
   /** What keeps this voter from its work, and what to do about it; left out while nothing does. */
   trouble: v.optional(textSchema),
   /** Closure payload since the peer started, by the other end's site. */

@@ -54,7 +54,7 @@ export interface Leadership {
 
 /** Only on voters. */
 export interface ControlVoters {
-  facts(): VoterFacts;
+  facts(): Omit<VoterFacts, 'lacking'>;
   /** Called with each new certificate. */
   onCertified(listener: () => void): () => void;
   changeVoters(change: VoterChange, options: Waiting): Promise<void>;

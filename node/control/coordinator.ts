@@ -3,7 +3,7 @@
 
 import { ParleyError } from '../../protocols/errors.ts';
 import { isOpen } from '../../protocols/ledger-rules.ts';
-import type { Reason } from '../../protocols/ledger-state.ts';
+import type { LedgerState, Reason } from '../../protocols/ledger-state.ts';
 import { textCharactersMax } from '../../protocols/limits.ts';
 import type { Catalogue } from './catalogue.ts';
 import type { ControlComponents } from './control-types.ts';
@@ -13,6 +13,7 @@ import type { JobContext } from './jobs/job-context.ts';
 import { adoptFirstPolicy, carryOutCommit, changeVoters, planDeploy } from './jobs/ledger-jobs.ts';
 import type { Presence } from './presence.ts';
 import type { JobProgress } from './views-core.ts';
+import { lackingOf, type VoterFacts } from './voters-core.ts';
 
 /** Pieces of work at once, by kind: evaluating takes a core and memory; two builds keep two cores busy. */
 const parallelMax: Readonly<Record<Action['kind'], number>> = {
@@ -111,7 +112,7 @@ export function createCoordinator(components: CoordinatorComponents): Coordinato
       isOnline,
       withoutPolicy,
       checkpoint: ledger.checkpointDue(),
-      voters: components.voters?.facts() ?? null,
+      voters: voterFacts(state),
     });
     dropWhatIsNotDue(reign, new Set(due.map((action) => action.key)));
     for (const action of due) startWhereDue(reign, action);
@@ -126,6 +127,11 @@ export function createCoordinator(components: CoordinatorComponents): Coordinato
       .map((failure) => failure.retryAtMs - now)
       .filter((waitMs) => waitMs > 0);
     cancelRetry = waiting.length === 0 ? undefined : clock.after(Math.min(...waiting), wake);
+  }
+
+  function voterFacts(state: LedgerState): VoterFacts | null {
+    const facts = components.voters?.facts();
+    return facts === undefined ? null : { ...facts, lacking: (peer) => lackingOf(presence.of(peer), state.index) };
   }
 
   function isOnline(peer: string): boolean {

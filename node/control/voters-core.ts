@@ -3,7 +3,9 @@
 // goes the same way back: it stays a learner until it has heard of that, since its signature may be needed. One change at a
 // time, each after the one before is certified. Pure.
 
+import type { Beat } from '../../protocols/beat.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
+import { majorityOf } from './voters-view-core.ts';
 
 export type VoterChange =
   | { readonly kind: 'add-learner' | 'remove-learner'; readonly raftId: number }
@@ -27,6 +29,25 @@ export interface VoterFacts {
   readonly isCaughtUp: (raftId: number) => boolean;
   /** Whether the newest configuration entry has its certificate, by the voters before it. */
   readonly isCertified: boolean;
+  /** How many of the things that the ledger names (blobs, the project's head) a peer that votes or is to vote lacks. */
+  readonly lacking: (peer: string) => Lacking;
+}
+
+/** A number, or `unknown` before a peer that is there has told, or `away` for one that can neither tell nor give. */
+export type Lacking = number | 'unknown' | 'away';
+
+/** Entries since a peer looked at what it keeps, after which its word that it lacks nothing is old. */
+const keptAgeMax = 64;
+
+/** What a peer's newest beat says of what it keeps for the others, at a ledger of this length. */
+export function lackingOf(
+  { online, beat }: { readonly online: boolean; readonly beat: Beat | null },
+  index: number,
+): Lacking {
+  if (!online) return 'away';
+  if (beat?.keeps === undefined) return 'unknown';
+  const isOld = index - beat.keeps.index > keptAgeMax;
+  return isOld && beat.keeps.lacking === 0 ? 'unknown' : beat.keeps.lacking;
 }
 
 type VoterState = Pick<LedgerState, 'members' | 'voters' | 'learners' | 'joint' | 'voterSet'>;
@@ -39,8 +60,8 @@ export function nextVoterChange(state: VoterState, facts: VoterFacts): VoterChan
   const wanted = wantedVoters(state);
   const stray = learners.find((raftId) => !wanted.includes(raftId));
   if (stray !== undefined) return { kind: 'remove-learner', raftId: stray };
-  const promote = learners.filter(facts.isCaughtUp).sort((a, b) => a - b);
-  const change = jointChange(state, promote, facts.ownRaftId);
+  const promote = learners.filter((raftId) => isFit(state, facts, raftId)).sort((a, b) => a - b);
+  const change = jointChange(state, promote, facts);
   if (change !== undefined) return change;
   // A learner counts in no majority: one that never starts keeps no other voter out.
   const added = wanted.find((raftId) => !voters.includes(raftId) && !learners.includes(raftId));
@@ -52,30 +73,72 @@ function wantedVoters({ members }: VoterState): number[] {
   return voting.map(({ raftId }) => raftId).sort((a, b) => a - b);
 }
 
-function jointChange(state: VoterState, promote: readonly number[], ownRaftId: number): VoterChange | undefined {
+/** A learner that has caught up, and lacks no more of what the ledger names than the best of the voters that are there. */
+function isFit(state: VoterState, facts: VoterFacts, raftId: number): boolean {
+  if (!facts.isCaughtUp(raftId)) return false;
+  const best = Math.min(...state.voters.map((voter) => leastLacking(lackingAt(state, facts, voter))));
+  return lacksAtMost(lackingAt(state, facts, raftId), best);
+}
+
+/** Who speaks under the raft id of a voter or learner. */
+function peerOf({ members, voterSet }: VoterState, raftId: number): string | undefined {
+  const voter = voterSet.voters.find((each) => each.raftId === raftId);
+  return (voter ?? Object.values(members).find((member) => member.raftId === raftId))?.peer;
+}
+
+function lackingAt(state: VoterState, { lacking }: VoterFacts, raftId: number): Lacking {
+  const peer = peerOf(state, raftId);
+  return peer === undefined ? 'away' : lacking(peer);
+}
+
+/**
+ * Whether a voter that is there may have what a majority of those who stay lacks: it must not go with the only copy of a plan,
+ * or of the project.
+ */
+function isNeeded(state: VoterState, facts: VoterFacts, raftId: number, staying: readonly number[]): boolean {
+  const own = lackingAt(state, facts, raftId);
+  if (own === 'away') return false;
+  const equals = staying.filter((other) => lacksAtMost(lackingAt(state, facts, other), leastLacking(own)));
+  return equals.length < majorityOf(staying.length);
+}
+
+/** What a voter may have that has not told yet is not given up; who is away gives nothing. */
+function leastLacking(lacking: Lacking): number {
+  if (lacking === 'away') return Number.POSITIVE_INFINITY;
+  return lacking === 'unknown' ? 0 : lacking;
+}
+
+const lacksAtMost = (lacking: Lacking, most: number): boolean => typeof lacking === 'number' && lacking <= most;
+
+function jointChange(state: VoterState, promote: readonly number[], facts: VoterFacts): VoterChange | undefined {
+  const { ownRaftId } = facts;
   const leaving = leavingVoters(state, promote);
   const staying = state.voters.filter((raftId) => !leaving.includes(raftId));
   if (leaving.includes(ownRaftId) && staying.length > 0) return { kind: 'hand-over', to: staying };
   // Where nobody else votes yet, this voter first sees others get their votes.
-  const others = leaving.filter((raftId) => raftId !== ownRaftId);
+  const heirs = [...staying, ...promote];
+  const others = leaving
+    .filter((raftId) => raftId !== ownRaftId)
+    .filter((raftId) => !isSpoken(state, raftId) || !isNeeded(state, facts, raftId, heirs));
   if (promote.length + others.length === 0) return undefined;
   const demote = others.filter((raftId) => isSpoken(state, raftId));
   return { kind: 'enter', promote, demote, remove: others.filter((raftId) => !demote.includes(raftId)) };
 }
 
 /** False for a raft id whose peer has left, or has a newer one. */
-function isSpoken({ members, voterSet }: VoterState, raftId: number): boolean {
-  const peer = voterSet.voters.find((voter) => voter.raftId === raftId)?.peer;
-  const member = peer === undefined ? undefined : members[peer];
+function isSpoken(state: VoterState, raftId: number): boolean {
+  const peer = peerOf(state, raftId);
+  const member = peer === undefined ? undefined : state.members[peer];
   return member !== undefined && (member.raftId === 0 || member.raftId === raftId);
 }
 
 /** Voters in force that have no vote any more, given who gets one now: a vote is kept until its heir can cast it. */
-function leavingVoters({ members, voters, voterSet }: VoterState, promote: readonly number[]): number[] {
+function leavingVoters(state: VoterState, promote: readonly number[]): number[] {
+  const { members, voters } = state;
   const voting = Object.values(members).filter(({ roles }) => roles.includes('voter'));
   const casts = (raftId: number): boolean => promote.includes(raftId) || voters.includes(raftId);
   return voters.filter((raftId) => {
-    const peer = voterSet.voters.find((voter) => voter.raftId === raftId)?.peer;
+    const peer = peerOf(state, raftId);
     const successor = voting.find(({ replaces }) => replaces !== undefined && replaces === peer);
     if (successor !== undefined && casts(successor.raftId)) return true;
     const heir = voting.find((member) => member.peer === peer);

@@ -1,6 +1,7 @@
 // Owns what people are told about voters: who votes, who is on the way to it or from it, what a change waits for, and what
 // loss the fleet survives. Pure.
 
+import type { Beat } from '../../protocols/beat.ts';
 import { votersWarning, votingMembers } from '../../protocols/ledger-rules.ts';
 import type { LedgerState, Member } from '../../protocols/ledger-state.ts';
 import type { VotersView } from '../../protocols/views.ts';
@@ -96,7 +97,7 @@ export function votersChange(state: LedgerState, facts: ViewFacts): VotersChange
     ...gone.map((peer) => `${nameOf(peer)} is to vote no more`),
   ];
   const text = texts.length > 0 ? texts.join('; ') : 'the voters before still have to agree';
-  return { text, waitsFor: waitsFor(state, facts, joining) };
+  return { text, waitsFor: waitsFor(state, facts, joining) ?? leavingWaitsFor(gone, state, facts) };
 }
 
 function waitsFor(state: LedgerState, facts: ViewFacts, joining: readonly Member[]): string | null {
@@ -118,5 +119,18 @@ function joiningWaitsFor({ name, peer, raftId }: Member, state: LedgerState, fac
   if (!online) return `${name}, which ${lastSeenMs === null ? 'was not seen yet' : 'is away'}`;
   if (raftId === 0) return `${name} to make its voting key`;
   const lag = beat === null ? 0 : state.index - beat.ledgerIndex;
-  return lag > lagMax ? `${name} to catch up: it lacks ${lag} entries` : null;
+  if (lag > lagMax) return `${name} to catch up: it lacks ${lag} entries`;
+  return fetchingText(name, beat);
+}
+
+/** Who leaves is kept while it may have what those who stay still fetch. */
+function leavingWaitsFor(leaving: readonly string[], state: LedgerState, facts: ViewFacts): string | null {
+  if (!leaving.some((peer) => facts.presence(peer).online)) return null;
+  const staying = votingMembers(state).map(({ name, peer }) => fetchingText(name, facts.presence(peer).beat));
+  return staying.find((text) => text !== null) ?? null;
+}
+
+function fetchingText(name: string, beat: Beat | null): string | null {
+  const lacking = beat?.keeps?.lacking ?? 0;
+  return lacking > 0 ? `${name} to fetch what the ledger names: ${lacking} files are missing there` : null;
 }

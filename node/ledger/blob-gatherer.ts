@@ -16,7 +16,19 @@ interface Missing {
   readonly retryAtMs: number;
 }
 
-/** Starts gathering. @returns the function that stops. */
+/** How many blobs that the state names at an index are not here. */
+export interface KeptBlobs {
+  readonly index: number;
+  readonly lacking: number;
+}
+
+export interface BlobGatherer {
+  /** As it was found last; the index is the newest that names the same. Undefined before the first look has ended. */
+  kept(): KeptBlobs | undefined;
+  stop(): Promise<void>;
+}
+
+/** Starts gathering. `onLooked` is called when a look has found another number of them missing. */
 export function gatherBlobs(components: {
   readonly blobs: BlobStore;
   readonly clock: Clock;
@@ -24,12 +36,14 @@ export function gatherBlobs(components: {
   readonly state: () => LedgerState;
   readonly onApplied: (listener: () => void) => () => void;
   readonly fetchBlob: (hash: string, options: { readonly signal: AbortSignal }) => Promise<unknown>;
-}): () => Promise<void> {
-  const { blobs, clock, logger, state, fetchBlob } = components;
+  readonly onLooked: (kept: KeptBlobs) => void;
+}): BlobGatherer {
+  const { blobs, clock, logger, state, fetchBlob, onLooked } = components;
   const stopping = new AbortController();
   let held = new Set<string>();
   let missing = new Map<string, Missing>();
   let seen: LedgerState | undefined;
+  let kept: KeptBlobs | undefined;
   let cancel: (() => void) | undefined;
   let round: Promise<void> = Promise.resolve();
 
@@ -54,6 +68,9 @@ export function gatherBlobs(components: {
       else lacks.set(hash, missing.get(hash) ?? { tries: 0, retryAtMs: 0 });
     }
     [held, missing] = [holds, lacks];
+    const wasLacking = kept?.lacking;
+    kept = { index: seen.index, lacking: missing.size };
+    if (kept.lacking !== wasLacking) onLooked(kept);
     if (missing.size > 0) lookSoon(retryMinMs);
     else if (isNews()) lookSoon(lookDelayMs);
   }
@@ -80,10 +97,13 @@ export function gatherBlobs(components: {
 
   const unsubscribe = components.onApplied(() => isNews() && lookSoon(lookDelayMs));
   lookSoon(lookDelayMs);
-  return async () => {
-    unsubscribe();
-    stopping.abort();
-    cancel?.();
-    await round;
+  return {
+    kept: () => (kept === undefined || isNews() ? kept : { ...kept, index: state().index }),
+    async stop() {
+      unsubscribe();
+      stopping.abort();
+      cancel?.();
+      await round;
+    },
   };
 }

@@ -8,6 +8,7 @@ import type { JoinContact } from '../../protocols/join.ts';
 import type { EntryDraft } from '../../protocols/ledger-entries.ts';
 import type { CommandResult, LedgerState } from '../../protocols/ledger-state.ts';
 import type { BlobStore, Clock, KeyValueStore, Logger, Mesh, Startable } from '../interfaces.ts';
+import type { KeptBlobs } from './blob-gatherer.ts';
 import type { Verdict } from './certify-core.ts';
 
 /** An entry that a majority of voters has on disk, with its place in the hash chain. */
@@ -189,4 +190,8 @@ export interface Ledger extends Startable {
    * @throws ParleyError `blob-unavailable` when it is not here; waits on absent voters until the signal ends it.
    */
   replicateBlob(hash: string, options: { readonly signal: AbortSignal }): Promise<void>;
+  /** How many of the blobs that the ledger names this voter lacks, though it asks for them; undefined elsewhere, and before the first look. */
+  keptBlobs(): KeptBlobs | undefined;
+  /** Called when that number has changed. */
+  onBlobsKept(listener: () => void): () => void;
 }

@@ -9,7 +9,7 @@ import { ledgerContactsBytesMax, ledgerContactsSchema } from '../../protocols/le
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import type { KeyValueStore } from '../interfaces.ts';
 import { createBlobClient } from './blob-client.ts';
-import { gatherBlobs } from './blob-gatherer.ts';
+import { type BlobGatherer, gatherBlobs, type KeptBlobs } from './blob-gatherer.ts';
 import { keepBlobs } from './blob-keeper.ts';
 import { serveBlobs } from './blob-server.ts';
 import { type Certificates, createCertificates } from './certificates.ts';
@@ -52,6 +52,8 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
     const listeners = createListeners<LedgerState>(logger);
     const certified = createListeners<Certificate>(logger);
     const voterSetProven = createListeners<VoterSet>(logger);
+    const blobsKept = createListeners<KeptBlobs>(logger);
+    let gatherer: BlobGatherer | undefined;
     const newestGeneration = init.generations?.at(-1)?.number ?? 0;
     let lastProven: ProvenVoters | undefined;
     let contacts: readonly JoinContact[] = [];
@@ -168,7 +170,9 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
       stops.push(keepBlobs({ blobs, clock, logger, state: replica.state }));
       if (init.source === 'consensus') {
         const { fetchBlob } = blobClient;
-        stops.push(gatherBlobs({ blobs, clock, logger, state: replica.state, onApplied: listeners.add, fetchBlob }));
+        const watching = { state: replica.state, onApplied: listeners.add, onLooked: blobsKept.tell };
+        gatherer = gatherBlobs({ blobs, clock, logger, fetchBlob, ...watching });
+        stops.push(gatherer.stop);
         return;
       }
       stops.push(
@@ -248,7 +252,7 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
         if (stopping === undefined) return;
         await Promise.all(stopping.stops.map((stop) => stop()));
         await stopping.replica.close();
-        [running, lastProven] = [undefined, undefined];
+        [running, lastProven, gatherer] = [undefined, undefined, undefined];
       },
       state,
       genesis: () => required().genesis.bytes,
@@ -277,6 +281,8 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
       raftMembers: () => views.raft,
       fetchBlob: blobClient.fetchBlob,
       replicateBlob: blobClient.replicateBlob,
+      keptBlobs: () => gatherer?.kept(),
+      onBlobsKept: blobsKept.add,
     };
   };
 }

@@ -5,6 +5,13 @@ import type { LedgerState } from '../../protocols/ledger-state.ts';
 import type { Clock, Logger, Startable } from '../interfaces.ts';
 import type { Project } from '../project/index.ts';
 
+export interface ProjectFollower extends Startable {
+  /** Whether the ledger names a head that this peer has not come to yet. */
+  isBehind(): boolean;
+  /** Called when it has come to another head. */
+  onCaughtUp(listener: () => void): void;
+}
+
 const retryMs = 2_000;
 
 export function createProjectFollower(components: {
@@ -12,13 +19,15 @@ export function createProjectFollower(components: {
   readonly ledger: { state(): LedgerState; onApplied(listener: (state: LedgerState) => void): () => void };
   readonly clock: Clock;
   readonly logger: Logger;
-}): Startable {
+}): ProjectFollower {
   const { project, ledger, clock, logger } = components;
   let stopping = new AbortController();
   let unsubscribe: (() => void) | undefined;
   let cancelRetry: (() => void) | undefined;
   let following: Promise<void> | undefined;
   let seen: LedgerState | undefined;
+  let head: string | null = null;
+  const listeners: (() => void)[] = [];
 
   function notice(state: LedgerState): void {
     if (state.head === seen?.head && state.tasks === seen?.tasks) return;
@@ -52,11 +61,17 @@ export function createProjectFollower(components: {
     const { signal } = stopping;
     if (state.head !== null && (await project.head()) !== state.head)
       await project.ensureRevision(state.head, { signal });
+    if (head !== state.head) {
+      head = state.head;
+      for (const listener of listeners) listener();
+    }
     const intent = Object.values(state.tasks).find((task) => task.commit !== null && task.outcome === null)?.commit;
     if (intent) await project.executeCommit(intent, { signal });
   }
 
   return {
+    isBehind: () => ledger.state().head !== head,
+    onCaughtUp: (listener) => void listeners.push(listener),
     async start() {
       stopping = new AbortController();
       unsubscribe = ledger.onApplied(notice);

@@ -86,6 +86,20 @@ export const membershipMutants: readonly Mutant[] = [
     tests: ['test/node/vote-watch.test.ts'],
   },
   {
+    name: 'lets a voter go with the only copy of a plan',
+    file: 'node/control/voters-core.ts',
+    text: 'return equals.length < majorityOf(staying.length);',
+    replacement: 'return equals.length < 0;',
+    tests: ['test/control/voters-core.test.ts'],
+  },
+  {
+    name: 'gives a vote to a learner that lacks what the ledger names',
+    file: 'node/control/voters-core.ts',
+    text: 'return lacksAtMost(lackingAt(state, facts, raftId), best);',
+    replacement: 'return best >= 0;',
+    tests: ['test/control/voters-core.test.ts'],
+  },
+  {
     name: 'does not know voters that were proven to it',
     file: 'node/ledger/member-views.ts',
     text: 'for (const voter of voters) byPeer.set(',

@@ -11,6 +11,7 @@ import { createDevice } from '../../node/device/index.ts';
 import type { Logger, RandomBytes } from '../../node/interfaces.ts';
 import { createLedger, type Ledger } from '../../node/ledger/index.ts';
 import type { Identity } from '../../node/mesh/index.ts';
+import { keepingOf } from '../../node/wiring/keeping.ts';
 import { leadershipOf, votersOf } from '../../node/wiring/leadership.ts';
 import type { VoteTurn } from '../../node/wiring/vote-plan.ts';
 import { createVoteWatch } from '../../node/wiring/vote-watch.ts';
@@ -191,12 +192,15 @@ async function startDevice(basis: Basis, consensus: Consensus | undefined): Prom
     nix: { addRoot: async () => undefined, removeRoot: async () => undefined, rootsIn: async () => [] },
     recorder: { recording: (_onProgram, work) => work() },
   });
+  const keeping = keepingOf(ledger, null);
   const facts = () => ({
     ...{ incarnation: journal.incarnation(), journalSequence: journal.lastSequence() },
     ...{ running: device.running(), booted: device.booted(), activity: device.activity(), traffic: {} },
+    ...keeping.facts(),
   });
   const control = controlOf(basis, consensus, { journal, facts });
   journal.onAppended(control.beats.changed);
+  keeping.onChange(control.beats.changed);
   await device.start();
   control.presence.start();
   await control.beats.start();

@@ -299,6 +299,7 @@ export class FakeFleet {
         booted: null,
         activity: null,
         traffic: {},
+        keeps: { index: this.#state.index, lacking: 0 },
       }),
       clock: this.clock,
       randomBytes: (count) => Uint8Array.from({ length: count }, () => Math.floor(random() * 256)),

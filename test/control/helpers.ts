@@ -2,6 +2,7 @@
 
 import { systemClock } from '../../node/host/index.ts';
 import type { Clock, Logger } from '../../node/interfaces.ts';
+import type { Beat } from '../../protocols/beat.ts';
 import { sha256Hex } from '../../protocols/codec.ts';
 import type { LedgerState, Member, Task } from '../../protocols/ledger-state.ts';
 import type { OperatorRole } from '../../protocols/policy.ts';
@@ -147,3 +148,16 @@ export function fastClock(times: number): Clock {
     every: (periodMs, call) => every(Math.max(1, periodMs / times), call),
   };
 }
+
+export const sampleBeat: Beat = {
+  version: 1,
+  atMs: 1,
+  release: '0.1.0',
+  incarnation: 1,
+  journalSequence: 4,
+  ledgerIndex: 9,
+  running: null,
+  booted: null,
+  activity: null,
+  traffic: {},
+};

@@ -6,7 +6,7 @@ import { createPresence } from '../../node/control/presence.ts';
 import type { Clock, ConnectedPeer, MessageStream } from '../../node/interfaces.ts';
 import { type Beat, beatPeriodMs, beatProtocol, beatSchema } from '../../protocols/beat.ts';
 import { decode, encode } from '../../protocols/codec.ts';
-import { buildState, memberOf, peerId, silentLogger } from './helpers.ts';
+import { buildState, memberOf, peerId, sampleBeat, silentLogger } from './helpers.ts';
 import { streamPair } from './streams.ts';
 
 /** A clock that stands still until it is moved. */
@@ -43,19 +43,6 @@ function manualClock(): Clock & { advance(byMs: number): void } {
 const hub = memberOf('hub', ['voter']);
 const web = memberOf('web1', ['member']);
 const state = buildState({ members: [hub, web] });
-
-const beat: Beat = {
-  version: 1,
-  atMs: 1,
-  release: '0.1.0',
-  incarnation: 1,
-  journalSequence: 4,
-  ledgerIndex: 9,
-  running: null,
-  booted: null,
-  activity: null,
-  traffic: {},
-};
 
 function buildMesh(self: string) {
   let onPeer: (peer: string, connected: boolean) => void = () => undefined;
@@ -111,7 +98,7 @@ test('createPresence() tells beats from peers that come and go', async () => {
   mesh.connect(web.peer, true);
   const [near, far] = streamPair(web.peer, hub.peer);
   const serving = mesh.serve({ ...far, peer: web.peer });
-  await near.send(encode(beat));
+  await near.send(encode(sampleBeat));
   await near.close();
   await serving;
   assert.deepEqual(turns, [true]);
@@ -125,7 +112,7 @@ test('createPresence() takes a connected peer whose beats have stopped for absen
   mesh.connect(web.peer, true);
   const [near, far] = streamPair(web.peer, hub.peer);
   const serving = mesh.serve({ ...far, peer: web.peer });
-  await near.send(encode(beat));
+  await near.send(encode(sampleBeat));
   await near.close();
   await serving;
   assert.equal(presence.of(web.peer).beat?.journalSequence, 4);
@@ -138,7 +125,7 @@ test('createPresence() takes a connected peer whose beats have stopped for absen
 test('createPresence() refuses malformed beats and forgets strangers', async () => {
   const { mesh, presence, clock } = startPresence();
   const stranger = peerId('stranger');
-  for (const bytes of [encode({ version: 2 }), new Uint8Array([1, 2, 3]), encode({ ...beat, atMs: 'now' })]) {
+  for (const bytes of [encode({ version: 2 }), new Uint8Array([1, 2, 3]), encode({ ...sampleBeat, atMs: 'now' })]) {
     const [near, far] = streamPair(stranger, hub.peer);
     const serving = mesh.serve({ ...far, peer: stranger });
     await near.send(bytes);
@@ -146,7 +133,7 @@ test('createPresence() refuses malformed beats and forgets strangers', async () 
   }
   const [near, far] = streamPair(stranger, hub.peer);
   const serving = mesh.serve({ ...far, peer: stranger });
-  await near.send(encode(beat));
+  await near.send(encode(sampleBeat));
   await near.close();
   await serving;
   assert.equal(presence.of(stranger).beat, null);

@@ -2,9 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { nextVoterChange, type VoterFacts } from '../../node/control/voters-core.ts';
+import { type Lacking, lackingOf, nextVoterChange, type VoterFacts } from '../../node/control/voters-core.ts';
 import type { LedgerState, Member } from '../../protocols/ledger-state.ts';
-import { buildState, memberOf } from './helpers.ts';
+import { buildState, memberOf, sampleBeat } from './helpers.ts';
 
 interface Parts {
   /** Raft ids of members with the role voter, by name; 0 where none is allotted yet. */
@@ -38,12 +38,58 @@ function stateOf({ wanted, voters, learners = [], isJoint = false, replaces = {}
 }
 
 const facts = (fields: Partial<VoterFacts> = {}): VoterFacts => ({
-  ...{ ownRaftId: 1, isCaughtUp: () => true, isCertified: true },
+  ...{ ownRaftId: 1, isCaughtUp: () => true, isCertified: true, lacking: () => 0 },
   ...fields,
 });
 const slow = facts({ isCaughtUp: () => false });
 
+/** What voters lack, by their names. */
+const keeping = (lacking: Readonly<Record<string, Lacking>>): VoterFacts => {
+  const byPeer = new Map(Object.entries(lacking).map(([name, value]) => [memberOf(name, []).peer, value]));
+  return facts({ lacking: (peer) => byPeer.get(peer) ?? 0 });
+};
+
+describe('lackingOf()', () => {
+  const beat = (index: number, lacking: number) => ({ ...sampleBeat, keeps: { index, lacking } });
+
+  test('believes that nothing is lacking only of the ledger as it is about now', () => {
+    assert.equal(lackingOf({ online: true, beat: beat(100, 0) }, 164), 0);
+    assert.equal(lackingOf({ online: true, beat: beat(100, 0) }, 165), 'unknown');
+    assert.equal(lackingOf({ online: true, beat: beat(100, 3) }, 900), 3);
+    assert.equal(lackingOf({ online: true, beat: sampleBeat }, 1), 'unknown');
+    assert.equal(lackingOf({ online: true, beat: null }, 1), 'unknown');
+    assert.equal(lackingOf({ online: false, beat: beat(100, 0) }, 100), 'away');
+  });
+});
+
 describe('nextVoterChange()', () => {
+  test('gives a learner its vote once it lacks no more than the best voter that is there', () => {
+    const state = stateOf({ wanted: { a: 1, b: 2, c: 3 }, voters: { a: 1, b: 2 }, learners: [3] });
+    const promoted = { kind: 'enter', promote: [3], demote: [], remove: [] };
+    assert.equal(nextVoterChange(state, keeping({ c: 7 })), undefined);
+    assert.equal(nextVoterChange(state, keeping({ c: 'unknown' })), undefined, 'it has not told yet');
+    assert.equal(nextVoterChange(state, keeping({ a: 7, b: 'unknown', c: 7 })), undefined, 'b may have it all');
+    assert.deepEqual(nextVoterChange(state, keeping({ a: 7, b: 'away', c: 7 })), promoted, 'nobody there has more');
+    assert.deepEqual(nextVoterChange(state, keeping({})), promoted);
+  });
+
+  test('lets nobody go who has what a majority of those who stay lacks, unless it is away', () => {
+    const state = stateOf({ wanted: { a: 1, b: 2 }, voters: { a: 1, b: 2, c: 3 } });
+    const gone = { kind: 'enter', promote: [], demote: [3], remove: [] };
+    assert.equal(nextVoterChange(state, keeping({ b: 5 })), undefined);
+    assert.equal(nextVoterChange(state, keeping({ b: 'unknown' })), undefined);
+    assert.equal(nextVoterChange(state, keeping({ b: 5, c: 'unknown' })), undefined, 'c may have it all');
+    assert.deepEqual(nextVoterChange(state, keeping({ b: 5, c: 'away' })), gone);
+    assert.deepEqual(nextVoterChange(state, keeping({ a: 5, b: 5, c: 5 })), gone, 'nobody has it');
+    assert.deepEqual(nextVoterChange(state, keeping({})), gone);
+  });
+
+  test('lets an old raft id go although its peer, which votes under a new one, lacks nothing', () => {
+    const state = stateOf({ wanted: { a: 1, b: 7 }, voters: { a: 1, b: 2 }, learners: [7] });
+    const known = keeping({ a: 5 });
+    assert.deepEqual(nextVoterChange(state, known), { kind: 'enter', promote: [7], demote: [], remove: [2] });
+  });
+
   test('adds learners one at a time, and gives those their votes together that have caught up', () => {
     const wanted = { a: 1, b: 2, c: 3 };
     const voters = { a: 1 };

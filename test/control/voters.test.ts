@@ -8,7 +8,7 @@ import { votersView } from '../../node/control/voters-view-core.ts';
 import { check } from '../../protocols/codec.ts';
 import type { Command } from '../../protocols/control.ts';
 import { inviteViewSchema, statusViewSchema, votersViewSchema } from '../../protocols/views.ts';
-import { peerId } from './helpers.ts';
+import { peerId, sampleBeat } from './helpers.ts';
 import { endOf, errorOf, type Rig, startRig, viewOf } from './rig.ts';
 
 const factsOf = (name: string, voterKey: string) => ({
@@ -174,6 +174,28 @@ test('invite warns when it makes two voters of one', async (t) => {
   assert.deepEqual((await view('n1', ['member'])).warnings, []);
   assert.match((await view('n2', ['member', 'voter'])).warnings?.[0] ?? '', /with two voters/);
   assert.deepEqual((await view('n3', ['member', 'voter'])).warnings, []);
+});
+
+test('votersView() says how much whoever comes or stays still lacks', async (t) => {
+  const rig = await threeVoters(t);
+  const lacking = new Map([[peerId('v2'), 3]]);
+  const facts: ViewFacts = {
+    ...{ controller: peerId('hub'), current: true, waits: () => undefined, progress: () => undefined },
+    presence: (peer) => ({
+      ...{ online: true, lastSeenMs: null },
+      beat: { ...sampleBeat, ledgerIndex: 50, keeps: { index: 50, lacking: lacking.get(peer) ?? 0 } },
+    }),
+  };
+  const waitsFor = () => votersView(rig.fleet.state(), facts).change?.waitsFor;
+  rig.fleet.apply({ kind: 'voter-removed', actor: 'root@hub', body: { peer: peerId('v3') } });
+  assert.equal(waitsFor(), 'v2 to fetch what the ledger names: 3 files are missing there');
+  lacking.clear();
+  assert.equal(waitsFor(), null);
+  rig.fleet.vote('hub', 'v2');
+  rig.fleet.apply({ kind: 'voter-added', actor: 'root@hub', body: { peer: peerId('web1'), replaces: null } });
+  rig.fleet.apply({ kind: 'member-updated', actor: 'root@web1', body: factsOf('web1', 'web1 votes') });
+  lacking.set(peerId('web1'), 2);
+  assert.equal(waitsFor(), 'web1 to fetch what the ledger names: 2 files are missing there');
 });
 
 test('votersView() says that a change waits for a majority, and counts the loss that is left', async (t) => {
