@@ -115,7 +115,7 @@ async function withSurvivor<T>(stateFolder: string, work: (survivor: Survivor) =
     const hasLog = await isFolder(logFolderOf(stateFolder));
     const source = hasLog ? 'consensus' : 'voters';
     const ledger = createLedger({ self: peer, source, genesis, contacts, generations })({
-      ...{ store, mesh: nobody, clock: systemClock, verifySignature },
+      ...{ store, mesh: emptyMesh, clock: systemClock, verifySignature },
       blobs: createBlobStore(join(stateFolder, 'blobs')),
       logger: createLogger({ level: 'error' }),
     });
@@ -206,8 +206,7 @@ function describe(state: LedgerState, found: Pick<Survey, 'peer' | 'name'> & Log
   };
 }
 
-/** A mesh without anybody. */
-const nobody = {
+const emptyMesh = {
   handle: () => undefined,
   open: () => Promise.reject(new ParleyError('peer-unreachable', 'this peer is stopped')),
   connectedPeers: () => [],

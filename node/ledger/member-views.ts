@@ -27,7 +27,7 @@ interface KnownPeers {
   readonly wanted: readonly JoinContact[];
 }
 
-const nobody: KnownPeers = { byPeer: new Map(), byRaftId: new Map(), wanted: [] };
+const noKnownPeers: KnownPeers = { byPeer: new Map(), byRaftId: new Map(), wanted: [] };
 
 export function createMemberViews(init: {
   readonly self: string;
@@ -47,7 +47,7 @@ export function createMemberViews(init: {
   const { self, clock } = init;
   let seen: LedgerState | undefined;
   let seenProven: ProvenVoters | undefined;
-  let known = nobody;
+  let known = noKnownPeers;
 
   function refresh(): KnownPeers {
     const state = init.state();
@@ -60,7 +60,7 @@ export function createMemberViews(init: {
     )
       return known;
     [seen, seenProven] = [state, proven];
-    known = state === undefined ? nobody : knownPeers(state, self, toldOf(state), proven);
+    known = state === undefined ? noKnownPeers : knownPeers(state, self, toldOf(state), proven);
     return known;
   }
 

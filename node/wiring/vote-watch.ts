@@ -52,6 +52,7 @@ export function createVoteWatch(init: {
     const { promise: turned, resolve } = Promise.withResolvers<VoteTurn>();
     let stops: (() => void)[] = [];
     let looking: Promise<void> | undefined;
+    let hasTurned = false;
     /** Said from outside the ledger, and waiting for the device. */
     let due: VoteTurn | undefined;
     let notedIndex = 0;
@@ -68,7 +69,7 @@ export function createVoteWatch(init: {
 
     async function look(): Promise<void> {
       if (due !== undefined) {
-        if (!isBusy()) turn(due);
+        if (!isBusy()) startAnew(due);
         return;
       }
       await noteVoters(ledger.state());
@@ -77,13 +78,13 @@ export function createVoteWatch(init: {
       await followWhereForgotten();
       if (step.kind === 'stay') {
         const { roles = ['member' as const] } = ledger.state().members[init.self] ?? {};
-        if (isForlorn() && !isBusy()) turn({ kind: 'give-up', roles });
+        if (isForlorn() && !isBusy()) startAnew({ kind: 'give-up', roles });
         return;
       }
       if (step.kind === 'make-key') announceKey(await folder.makeKey());
       else if (step.kind === 'drop-key') await folder.dropKey();
       // What a leader alone says may be a lie: a vote ends for good with the word of a majority.
-      else if (isProven() && (step.kind === 'leave' || !isBusy())) turn(step);
+      else if (isProven() && (step.kind === 'leave' || !isBusy())) startAnew(step);
     }
 
     async function noteVoters({ voterSet, members, generation }: LedgerState): Promise<void> {
@@ -146,8 +147,10 @@ export function createVoteWatch(init: {
       }
     }
 
-    function turn(to: VoteTurn): void {
-      if (stops.length > 0) logger.warn(to, 'this peer starts anew: its part in the fleet has changed');
+    function startAnew(to: VoteTurn): void {
+      if (hasTurned || stops.length === 0) return;
+      hasTurned = true;
+      logger.warn(to, 'this peer starts anew: its part in the fleet has changed');
       resolve(to);
     }
 

@@ -200,8 +200,8 @@ export const membershipMutants: readonly Mutant[] = [
   {
     name: 'undoes a switch for a new generation',
     file: 'node/wiring/vote-watch.ts',
-    text: 'if (!isBusy()) turn(due);',
-    replacement: 'turn(due);',
+    text: 'if (!isBusy()) startAnew(due);',
+    replacement: 'startAnew(due);',
     tests: ['test/node/vote-watch.test.ts'],
   },
   {
