@@ -4,6 +4,7 @@
 
 import * as v from 'valibot';
 import { check, decode, encode } from './codec.ts';
+import { ParleyError } from './errors.ts';
 import { generationRecordSchema } from './generation.ts';
 import { inviteProofSchema } from './invite-proof.ts';
 import { entryBytesMax, membersMax } from './limits.ts';
@@ -271,4 +272,18 @@ export function decodeEntry(bytes: Uint8Array): LedgerEntry | undefined {
   const kind = envelope.kind as EntryKind;
   const body = check(entryBodySchemas[kind] as v.GenericSchema<unknown, unknown>, envelope.body, `body of '${kind}'`);
   return { ...envelope, kind, body } as LedgerEntry;
+}
+
+/**
+ * What a committed entry says; undefined for an empty one and one that nobody can read: of a newer release, or of no controller
+ * of ours. All peers skip these alike.
+ */
+export function readEntry(bytes: Uint8Array): LedgerEntry | undefined {
+  if (bytes.byteLength === 0) return undefined;
+  try {
+    return decodeEntry(bytes);
+  } catch (error) {
+    if (error instanceof ParleyError) return undefined;
+    throw error;
+  }
 }

@@ -5,7 +5,7 @@
 import { configurationContextOf, type VoterSet } from '../../protocols/certificate.ts';
 import { encode } from '../../protocols/codec.ts';
 import type { Configuration } from '../../protocols/consensus-record.ts';
-import { decodeEntry, type EntryBody, type LedgerEntry } from '../../protocols/ledger-entries.ts';
+import { type EntryBody, readEntry } from '../../protocols/ledger-entries.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import type { EntryAt } from './ledger-core.ts';
 
@@ -52,7 +52,6 @@ export function isMark(entry: Pick<EntryAt, 'type'>, read: LedgerEntry | undefin
 /** Whether a voter may sign for an entry that it has applied, by what it knows now. */
 export function verdictOn(entry: JudgedEntry, known: Known): Verdict {
   if (entry.type === 'configuration') return verdictOnConfiguration(entry, known);
-  if (entry.data.byteLength === 0) return sign;
   const read = readEntry(entry.data);
   switch (read?.kind) {
     case 'order-given':
@@ -66,14 +65,6 @@ export function verdictOn(entry: JudgedEntry, known: Known): Verdict {
       return refuse('its record alone proves that a generation begins', known.state.generationIndex < entry.index);
     default:
       return sign;
-  }
-}
-
-function readEntry(data: Uint8Array): LedgerEntry | undefined {
-  try {
-    return decodeEntry(data);
-  } catch {
-    return undefined;
   }
 }
 

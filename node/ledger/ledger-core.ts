@@ -3,7 +3,7 @@
 
 import { ParleyError, toErrorRecord } from '../../protocols/errors.ts';
 import type { GenerationRecord } from '../../protocols/generation.ts';
-import { decodeEntry, type EntryKind, type LedgerEntry } from '../../protocols/ledger-entries.ts';
+import { type EntryKind, type LedgerEntry, readEntry } from '../../protocols/ledger-entries.ts';
 import { type CommandResult, commandsKeptMax, type LedgerState } from '../../protocols/ledger-state.ts';
 import { commandIdKeptMs } from '../../protocols/limits.ts';
 import {
@@ -118,7 +118,7 @@ export function applyNext(state: LedgerState, at: EntryAt, rules: Rules): Applie
   if (at.index !== state.index + 1) throw new Error(`entry ${at.index} does not follow ${state.index}`);
   const moved = { ...state, index: at.index, term: at.term, chainHash: at.chainHash };
   if (at.type === 'configuration') return { state: configured(moved, at) };
-  const entry = at.data.byteLength === 0 ? undefined : readEntry(at.data);
+  const entry = readEntry(at.data);
   if (entry === undefined) return { state: moved };
   if (entry.kind === 'level-raised' && entry.body.level > rules.levelMax) {
     const text = `the ledger rises to level ${entry.body.level} at entry ${at.index}: this release knows ${rules.levelMax}`;
@@ -135,16 +135,6 @@ export function applyNext(state: LedgerState, at: EntryAt, rules: Rules): Applie
     entry,
     bug,
   };
-}
-
-/** Nobody can read it: an entry from a newer release, or one that no controller of ours proposes. All peers skip it alike. */
-function readEntry(data: Uint8Array): LedgerEntry | undefined {
-  try {
-    return decodeEntry(data);
-  } catch (error) {
-    if (error instanceof ParleyError) return undefined;
-    throw error;
-  }
 }
 
 function handle(

@@ -20,7 +20,7 @@ import {
 } from '../../protocols/entry-pull.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import { type GenerationRecord, generationVoters, isOverruled } from '../../protocols/generation.ts';
-import { decodeEntry } from '../../protocols/ledger-entries.ts';
+import { decodeEntry, readEntry } from '../../protocols/ledger-entries.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import type { EntryAt } from './ledger-core.ts';
 import { decodeStateInSteps } from './state-decoding-core.ts';
@@ -255,15 +255,9 @@ export function recordsOf(
   certificate: Certificate,
 ): Pick<Proven, 'configuration' | 'checkpoint'> {
   if (type === 'configuration') return { configuration: { entry: { index, term, type, data }, previous, certificate } };
-  return isCheckpoint(data) ? { checkpoint: { entry: { index, term, data }, previous, certificate } } : {};
-}
-
-function isCheckpoint(data: Uint8Array): boolean {
-  try {
-    return data.byteLength > 0 && decodeEntry(data)?.kind === 'checkpoint-made';
-  } catch {
-    return false;
-  }
+  return readEntry(data)?.kind === 'checkpoint-made'
+    ? { checkpoint: { entry: { index, term, data }, previous, certificate } }
+    : {};
 }
 
 function refused(code: string, { server }: Serving, what: string): ParleyError {

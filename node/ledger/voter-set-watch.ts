@@ -4,7 +4,7 @@
 
 import type { VoterSet } from '../../protocols/certificate.ts';
 import type { JoinContact } from '../../protocols/join.ts';
-import { decodeEntry } from '../../protocols/ledger-entries.ts';
+import { readEntry } from '../../protocols/ledger-entries.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import { membersMax } from '../../protocols/limits.ts';
 import { type EntryPullerComponents, followVoters } from './entry-puller.ts';
@@ -90,11 +90,6 @@ const membersOf = ({ members }: LedgerState) => Object.values(members);
 
 /** What a member tells of itself with an entry. */
 function factsIn({ type, data }: EntryAt): { readonly peer: string; readonly addresses: readonly string[] }[] {
-  if (type !== 'normal' || data.byteLength === 0) return [];
-  try {
-    const entry = decodeEntry(data);
-    return entry?.kind === 'member-joined' || entry?.kind === 'member-updated' ? [entry.body] : [];
-  } catch {
-    return [];
-  }
+  const entry = type === 'normal' ? readEntry(data) : undefined;
+  return entry?.kind === 'member-joined' || entry?.kind === 'member-updated' ? [entry.body] : [];
 }

@@ -6,7 +6,7 @@ import type { CommittedEntry } from '../../node/ledger/index.ts';
 import type { Certificate } from '../../protocols/certificate.ts';
 import type { TailRecord } from '../../protocols/consensus-record.ts';
 import type { SlotRecord } from '../../protocols/device-record.ts';
-import { decodeEntry, type EntryBody, type LedgerEntry } from '../../protocols/ledger-entries.ts';
+import { type EntryBody, type LedgerEntry, readEntry } from '../../protocols/ledger-entries.ts';
 import type { CommandResult, LedgerState } from '../../protocols/ledger-state.ts';
 import { operators } from './workshop.ts';
 
@@ -104,7 +104,7 @@ export class Judge {
     if (known === undefined) {
       this.#chosen.set(index, { chainHash, term });
       this.entries.push(entry);
-      this.#waiting.set(index, type === 'normal' && data.byteLength > 0 ? readEntry(data) : undefined);
+      this.#waiting.set(index, type === 'normal' ? readEntry(data) : undefined);
       this.lastIndex = Math.max(this.lastIndex, index);
       this.#book();
     } else if (known.chainHash !== chainHash) {
@@ -244,12 +244,4 @@ export class Judge {
 function hasRole(actor: string, role: string): boolean {
   const known: Readonly<Record<string, { readonly roles: readonly string[] }>> = operators;
   return Object.hasOwn(known, actor) && (known[actor]?.roles.includes(role) ?? false);
-}
-
-function readEntry(data: Uint8Array): LedgerEntry | undefined {
-  try {
-    return decodeEntry(data);
-  } catch {
-    return undefined;
-  }
 }
