@@ -5,7 +5,7 @@
 import { configurationContextOf, type VoterSet } from '../../protocols/certificate.ts';
 import { encode } from '../../protocols/codec.ts';
 import type { Configuration } from '../../protocols/consensus-record.ts';
-import { type EntryBody, readEntry } from '../../protocols/ledger-entries.ts';
+import { type EntryBody, type LedgerEntry, readEntry } from '../../protocols/ledger-entries.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import type { EntryAt } from './ledger-core.ts';
 
