@@ -3,22 +3,21 @@
 
 import type { ErrorRecord } from '../../protocols/errors.ts';
 import type { Clock, Logger } from '../interfaces.ts';
+import { Seldom } from './seldom.ts';
 
-/** Places and senders that are remembered. */
-const rememberedMax = 256;
-const quietMs = 60_000;
+/** Places that are remembered. */
+const placesMax = 256;
 
 export class Complaints {
   readonly #logger: Logger;
-  readonly #clock: Pick<Clock, 'monotonicMs'>;
-  readonly #places = new Map<number, number>();
-  readonly #senders = new Map<string, number>();
+  readonly #places = new Set<number>();
+  readonly #senders: Seldom<string>;
   #count = 0;
   #alarm: ErrorRecord | undefined;
 
   constructor({ logger, clock }: { readonly logger: Logger; readonly clock: Pick<Clock, 'monotonicMs'> }) {
     this.#logger = logger;
-    this.#clock = clock;
+    this.#senders = new Seldom(clock);
   }
 
   /** Shares and certificates that were dropped. */
@@ -33,7 +32,10 @@ export class Complaints {
 
   /** This voter does not sign for an entry. */
   refused(index: number, { reason, isAlarm }: { readonly reason: string; readonly isAlarm: boolean }): void {
-    if (!remember(this.#places, index, 0)) return;
+    if (this.#places.has(index)) return;
+    this.#places.add(index);
+    const [oldest] = this.#places;
+    if (this.#places.size > placesMax && oldest !== undefined) this.#places.delete(oldest);
     if (!isAlarm) {
       this.#logger.info({ index, reason }, 'this voter does not certify an entry');
       return;
@@ -50,21 +52,10 @@ export class Complaints {
   /** A peer sent what is no good. */
   dropped(peer: string, error: unknown): void {
     this.#count += 1;
-    const now = this.#clock.monotonicMs();
-    if (now - (this.#senders.get(peer) ?? Number.NEGATIVE_INFINITY) < quietMs) return;
-    remember(this.#senders, peer, now);
+    if (!this.#senders.isDue(peer)) return;
     this.#logger.warn(
       { sender: peer, error: String(error), dropped: this.#count },
       'dropped what a peer sent about certificates',
     );
   }
-}
-
-/** False when it was there. */
-function remember<Key>(table: Map<Key, number>, key: Key, value: number): boolean {
-  const isNew = !table.has(key);
-  table.set(key, value);
-  const oldest = table.keys().next();
-  if (table.size > rememberedMax && !oldest.done) table.delete(oldest.value);
-  return isNew;
 }

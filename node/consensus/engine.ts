@@ -16,6 +16,7 @@ import {
   type Ready,
   voterIds,
 } from './core/index.ts';
+import { Incoming } from './incoming.ts';
 import { damaged } from './log-damage.ts';
 import type { LogStore } from './log-store.ts';
 import { type MemberDirectory, MessageLinks } from './message-links.ts';
@@ -69,6 +70,7 @@ export class Engine {
   readonly #init: EngineInit;
   readonly #components: EngineComponents;
   readonly #timing: Timing;
+  readonly #incoming: Incoming;
   #electionTicks: number;
   readonly #appends: AppendThread;
   readonly links: MessageLinks;
@@ -85,6 +87,7 @@ export class Engine {
     this.#init = init;
     this.#components = components;
     this.#timing = new Timing(init, components);
+    this.#incoming = new Incoming(components);
     this.#electionTicks = this.#timing.minimumTicks;
     const { raftId } = init;
     const run = Buffer.from(components.randomBytes(6)).toString('hex');
@@ -263,16 +266,7 @@ export class Engine {
   }
 
   #receive(message: Message): void {
-    const last = this.raw.lastIndex();
-    const { type, from, commit, index, reject } = message;
-    if ((type === 'heartbeat' && commit > last) || (type === 'append-response' && !reject && index > last)) {
-      // One of us has lost something that was acknowledged. Neither can act on it.
-      this.#components.logger.error(
-        { from, type, commit, index, last },
-        'a voter speaks of entries that this log lacks',
-      );
-      return;
-    }
+    if (!this.#incoming.admits(message, this.raw)) return;
     this.#try((raw) => raw.step(message));
   }
 

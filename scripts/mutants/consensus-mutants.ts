@@ -18,6 +18,7 @@ const flips = `${tests}/flipped-log.test.ts`;
 const timing = `${tests}/timing.test.ts`;
 const voters = `${tests}/consensus.test.ts`;
 const quorums = `${tests}/quorum.test.ts`;
+const messages = `${tests}/message.test.ts`;
 const stops = `${tests}/apply-thread.test.ts`;
 
 export const consensusMutants: readonly Mutant[] = [
@@ -26,7 +27,7 @@ export const consensusMutants: readonly Mutant[] = [
     file: 'node/consensus/message-links.ts',
     text: 'if (term <= own.term() + termAheadMax) return;',
     replacement: 'if (term <= own.term() + 2 ** 49) return;',
-    tests: ['test/consensus/message.test.ts'],
+    tests: [messages],
   },
   {
     name: 'acknowledges before the disk has it',
@@ -350,5 +351,19 @@ export const consensusMutants: readonly Mutant[] = [
     text: 'if (signal.aborted) return Promise.reject(stopped());',
     replacement: '',
     tests: [stops],
+  },
+  {
+    name: 'is alarmed by acknowledgements of an earlier term',
+    file: `${core}/incoming.ts`,
+    text: 'if (!isBeyond || term < own.term) return true;',
+    replacement: 'if (!isBeyond) return true;',
+    tests: [messages],
+  },
+  {
+    name: 'hands on other voters’ reads in their names',
+    file: `${core}/incoming.ts`,
+    text: "if (type === 'read-index') return own.role === 'leader';",
+    replacement: '',
+    tests: [messages],
   },
 ];

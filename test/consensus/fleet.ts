@@ -37,6 +37,7 @@ export interface FleetOptions {
   readonly heartbeatMs?: number;
   readonly electionMinMs?: number;
   readonly clock?: Clock;
+  readonly logger?: Logger;
   /** Voters that certify what they apply. */
   readonly certifies?: boolean;
 }
@@ -138,14 +139,14 @@ export class Fleet {
   }
 
   #create(raftId: number, { store, witness }: Pick<Voter, 'store' | 'witness'>, stateMachine: StateMachine): Consensus {
-    const { heartbeatMs = 10, electionMinMs = 50, clock = systemClock } = this.#options;
+    const { heartbeatMs = 10, electionMinMs = 50, clock = systemClock, logger = silentLogger } = this.#options;
     const members = {
       peerOf: (id: number) => (id <= this.voters.length ? peerName(id) : undefined),
       raftIdOf: (peer: string) => raftIds.find((raftId) => peerName(raftId) === peer),
       voters: () => this.voters.slice(0, this.#options.voters).map((voter) => voter.raftId),
     };
     const mesh = this.network.mesh(peerName(raftId));
-    const components = { store, witness, mesh, clock, logger: silentLogger, randomBytes, members, stateMachine };
+    const components = { store, witness, mesh, clock, logger, randomBytes, members, stateMachine };
     const certifying = stateMachine instanceof CertifiedList ? stateMachine.certifying(raftId) : undefined;
     return createConsensus({ raftId, heartbeatMs, electionMinMs })({
       ...components,

@@ -3,9 +3,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { decode, encode } from '../../protocols/codec.ts';
-import { consensusFrameSchema, consensusProtocol, snapshotProtocol } from '../../protocols/consensus-message.ts';
+import {
+  consensusFrameSchema,
+  consensusProtocol,
+  type RaftMessage,
+  snapshotProtocol,
+} from '../../protocols/consensus-message.ts';
 import { ParleyError } from '../../protocols/errors.ts';
-import { Fleet, genesisHash, noLearners, peerName } from './fleet.ts';
+import { Fleet, genesisHash, noLearners, peerName, silentLogger } from './fleet.ts';
 import { createRandom } from './simulator.ts';
 
 const take = (message: object): unknown =>
@@ -104,6 +109,48 @@ test('a voter takes no term that voters cannot come to, from any peer and of any
   }
   await fleet.propose(await fleet.leader([1, 2]), 'alive');
   for (const voter of voters) assert.ok(voter.consensus.status().term < term + 100);
+  await fleet.stop();
+});
+
+/** Says something in a member's name and waits until it is dealt with. */
+async function say(fleet: Fleet, from: number, message: Partial<RaftMessage> & { readonly to: number }): Promise<void> {
+  const signal = AbortSignal.timeout(5_000);
+  const stream = await fleet.network.mesh(peerName(from)).open(peerName(message.to), consensusProtocol, { signal });
+  await stream.send(encode({ version: 1, messages: [{ from, ...message }] }));
+  await stream.close();
+  assert.equal(await stream.receive({ signal }), undefined);
+}
+
+test('a voter is alarmed by what others say of entries that it lacks, not by what is late, and once a minute', async () => {
+  const alarms: unknown[] = [];
+  const logger = { ...silentLogger, error: (fields: unknown) => alarms.push(fields) };
+  const fleet = new Fleet({ voters: 1, others: 1, logger });
+  const voter = fleet.voter(1);
+  await fleet.bootstrap(voter);
+  await voter.consensus.start();
+  await fleet.leader([1]);
+  const { term, lastIndex } = voter.consensus.status();
+  const acknowledgement = { to: 1, type: 'append-response' as const, term, index: lastIndex + 10 };
+  await say(fleet, 2, { ...acknowledgement, term: term - 1 });
+  assert.deepEqual(alarms, [], 'it is of a term in which there was such an entry');
+  for (let times = 0; times < 3; times += 1) await say(fleet, 2, acknowledgement);
+  assert.equal(alarms.length, 1);
+  assert.equal(voter.consensus.status().lastIndex, lastIndex);
+  await fleet.stop();
+});
+
+test("a follower hands no other voter's read on: the leader would drop all that it says", async () => {
+  const fleet = new Fleet({ voters: 3 });
+  for (const raftId of [1, 2]) {
+    await fleet.bootstrap(fleet.voter(raftId));
+    await fleet.voter(raftId).consensus.start();
+  }
+  const leader = await fleet.leader([1, 2]);
+  const follower = fleet.voter(leader.raftId === 1 ? 2 : 1);
+  await say(fleet, 3, { to: follower.raftId, type: 'read-index', context: 'r' });
+  // What the follower says to the leader comes in order: its own read after what it handed on.
+  await follower.consensus.readIndex({ signal: AbortSignal.timeout(5_000) });
+  assert.deepEqual(fleet.network.errors, []);
   await fleet.stop();
 });
 
