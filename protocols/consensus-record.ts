@@ -66,6 +66,17 @@ export const raftEntrySchema = v.object({
 });
 export type RaftEntry = v.InferOutput<typeof raftEntrySchema>;
 
+/** An entry and the hash that ties it to all before it. */
+export interface ChainedEntry extends RaftEntry {
+  readonly chainHash: string;
+}
+
+/** An entry that a majority of voters has on disk. One without data is delivered too, so that the chain can be followed. */
+export interface CommittedEntry extends ChainedEntry {
+  /** What is in force after an entry of type `configuration`, where consensus itself delivers it. */
+  readonly configuration?: Configuration;
+}
+
 /** One entry as stored: `previous` and `chainHash` tie it to the entry before it. */
 export const entryRecordSchema = v.object({
   version: v.literal(1),

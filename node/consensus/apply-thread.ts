@@ -1,12 +1,12 @@
 // Owns the core's apply thread: hands committed entries to the state machine in order, puts configuration entries in
 // force once they are applied, and remembers which configuration held at which index.
 
-import type { Configuration, RaftEntry, SnapshotMetadata } from '../../protocols/consensus-record.ts';
+import type { CommittedEntry, Configuration, RaftEntry, SnapshotMetadata } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { Clock } from '../interfaces.ts';
 import { ConfigurationHistory, invariant, type Message } from './core/index.ts';
 import type { LogStore } from './log-store.ts';
-import type { CommittedEntry, StateMachine } from './types.ts';
+import type { StateMachine } from './types.ts';
 import { createWorker, type Worker } from './worker.ts';
 
 export interface ApplyThreadInit {

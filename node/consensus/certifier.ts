@@ -9,6 +9,7 @@ import {
   type CertificateShare,
   certificatePlacesMax,
 } from '../../protocols/certificate-exchange.ts';
+import type { CommittedEntry } from '../../protocols/consensus-record.ts';
 import { type ErrorRecord, ParleyError } from '../../protocols/errors.ts';
 import type { Clock, Logger, Mesh, MessageStream } from '../interfaces.ts';
 import { Collector, type Wanted } from './certifier-core.ts';
@@ -17,7 +18,7 @@ import { CertifierServer } from './certifier-server.ts';
 import { Complaints } from './complaints.ts';
 import { nobody } from './core/index.ts';
 import type { MemberDirectory } from './message-links.ts';
-import type { Certifying, CommittedEntry } from './types.ts';
+import type { Certifying } from './types.ts';
 
 /** Between two rounds for the log's end: what is under load certified together, and members wait no longer than this. */
 const tailPeriodMs = 25;

@@ -7,13 +7,8 @@ import { messageBytesMax } from '../../protocols/limits.ts';
 import type { KeyValueStore, StoreOperation } from '../interfaces.ts';
 import { damaged } from './log-damage.ts';
 
-/** An entry and the hash that ties it to all before it. */
-export interface ChainedEntry extends records.RaftEntry {
-  readonly chainHash: string;
-}
-
 /** Where an entry lies in the chain. */
-export type ChainPlace = Pick<ChainedEntry, 'index' | 'chainHash'>;
+export type ChainPlace = Pick<records.ChainedEntry, 'index' | 'chainHash'>;
 
 export interface ReceivedSnapshot {
   readonly metadata: records.SnapshotMetadata;
@@ -41,7 +36,7 @@ export function metadataOf({
   return { index, term, chainHash, configuration };
 }
 
-export function putEntries(before: string, entries: readonly ChainedEntry[]): StoreOperation[] {
+export function putEntries(before: string, entries: readonly records.ChainedEntry[]): StoreOperation[] {
   let previous = before;
   return entries.map((entry) => {
     const value = encode({ version: 1, ...entry, previous });
@@ -50,7 +45,7 @@ export function putEntries(before: string, entries: readonly ChainedEntry[]): St
   });
 }
 
-export function chainEntries(start: string, entries: readonly records.RaftEntry[]): ChainedEntry[] {
+export function chainEntries(start: string, entries: readonly records.RaftEntry[]): records.ChainedEntry[] {
   let previous = start;
   return entries.map(({ index, term, type, data }) => {
     const chainHash = records.entryChainHash(previous, { index, term, type, data });
@@ -59,8 +54,11 @@ export function chainEntries(start: string, entries: readonly records.RaftEntry[
   });
 }
 
-export async function readEntries(store: KeyValueStore, base: records.SnapshotMetadata): Promise<ChainedEntry[]> {
-  const entries: ChainedEntry[] = [];
+export async function readEntries(
+  store: KeyValueStore,
+  base: records.SnapshotMetadata,
+): Promise<records.ChainedEntry[]> {
+  const entries: records.ChainedEntry[] = [];
   let previous = base.chainHash;
   let next = base.index + 1;
   let from = entryPrefix;
@@ -79,7 +77,7 @@ export async function readEntries(store: KeyValueStore, base: records.SnapshotMe
 }
 
 /** The entry in a record, which follows on a place of the chain. @throws ParleyError `damaged-log`. */
-function chainedEntry(key: string, value: Uint8Array, place: ChainPlace): ChainedEntry {
+function chainedEntry(key: string, value: Uint8Array, place: ChainPlace): records.ChainedEntry {
   const record = decodeRecord(records.entryRecordSchema, value, key);
   const next = place.index + 1;
   if (key !== entryKey(next) || record.index !== next) {
@@ -93,7 +91,10 @@ function chainedEntry(key: string, value: Uint8Array, place: ChainPlace): Chaine
 }
 
 /** The entry after a place of the chain, whatever became of the rest of the log; undefined where there is none that fits. */
-export async function soundEntryAfter(store: KeyValueStore, place: ChainPlace): Promise<ChainedEntry | undefined> {
+export async function soundEntryAfter(
+  store: KeyValueStore,
+  place: ChainPlace,
+): Promise<records.ChainedEntry | undefined> {
   const key = entryKey(place.index + 1);
   try {
     const value = await store.get(key);

@@ -4,13 +4,13 @@
 
 import { sha256HexInSteps } from '../../protocols/codec.ts';
 import type * as records from '../../protocols/consensus-record.ts';
+import type { ChainedEntry } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { KeyValueStore, StoreOperation } from '../interfaces.ts';
 import { type HardState, invariant, LogWindow } from './core/index.ts';
 import { damaged } from './log-damage.ts';
 import {
   bodyKey,
-  type ChainedEntry,
   chainEntries,
   entryKey,
   metadataOf,

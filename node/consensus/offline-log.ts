@@ -1,10 +1,10 @@
 // Owns what is done with a voter's log while no voter runs on it: beginning it, and reading what is sound of it.
 
-import type { RaftEntry, SnapshotMetadata } from '../../protocols/consensus-record.ts';
+import type { CommittedEntry, RaftEntry, SnapshotMetadata } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import { type ChainPlace, soundEntryAfter, soundRecords } from './log-records.ts';
 import { bootstrapLog, type LogDisk, openLogStore } from './log-store.ts';
-import type { CommittedEntry, StateMachineSnapshot } from './types.ts';
+import type { StateMachineSnapshot } from './types.ts';
 
 export interface OfflineLog {
   /** Why no voter may run on it; null for a whole one. */

@@ -1,6 +1,6 @@
 // Owns what callers ask of a running voter: proposals, reads, handovers, compaction and the log's committed part.
 
-import type { SnapshotMetadata } from '../../protocols/consensus-record.ts';
+import type { CommittedEntry, SnapshotMetadata } from '../../protocols/consensus-record.ts';
 import { encodeConfigurationChange } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import { entryBytesMax } from '../../protocols/limits.ts';
@@ -10,15 +10,7 @@ import type { Engine } from './engine.ts';
 import type { LogStore } from './log-store.ts';
 import { ProposalBatch } from './proposal-batch.ts';
 import type { SnapshotShelf } from './snapshot-shelf.ts';
-import type {
-  CommittedEntry,
-  Consensus,
-  ConsensusStatus,
-  Position,
-  StateMachine,
-  VotersChange,
-  WaitOptions,
-} from './types.ts';
+import type { Consensus, ConsensusStatus, Position, StateMachine, VotersChange, WaitOptions } from './types.ts';
 
 /** Bytes of one page of committed entries: fits a message with room for its envelope. */
 const pageBytesMax = 512 * 1024;

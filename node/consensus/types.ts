@@ -1,24 +1,17 @@
 // Owns the types of the room's public face: what consensus gives to others and what it needs of the state machine.
 
 import type { Certificate, VoterSet } from '../../protocols/certificate.ts';
-import type { Configuration, ConfigurationChange, SnapshotMetadata } from '../../protocols/consensus-record.ts';
+import type {
+  CommittedEntry,
+  Configuration,
+  ConfigurationChange,
+  SnapshotMetadata,
+} from '../../protocols/consensus-record.ts';
 import type { ErrorRecord } from '../../protocols/errors.ts';
 import type { Startable } from '../interfaces.ts';
 import type { Position, RaftRole } from './core/index.ts';
 
 export type { Position } from './core/index.ts';
-
-/** An entry that is committed. Entries without data are delivered too, so that the hash chain can be followed. */
-export interface CommittedEntry {
-  readonly index: number;
-  readonly term: number;
-  readonly type: 'normal' | 'configuration';
-  /** As proposed; for configuration entries an encoded ConfigurationChange, or nothing where the leader leaves a joint one. */
-  readonly data: Uint8Array;
-  readonly chainHash: string;
-  /** On configuration entries: what is in force after this entry. */
-  readonly configuration?: Configuration;
-}
 
 export interface StateMachineSnapshot extends SnapshotMetadata {
   readonly data: Uint8Array;

@@ -2,6 +2,7 @@
 
 import { certificateMessageBytesMax, certificateProtocol } from '../../protocols/certificate-exchange.ts';
 import { consensusProtocol, snapshotProtocol } from '../../protocols/consensus-message.ts';
+import type { CommittedEntry } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { Clock, Logger, Mesh, RandomBytes } from '../interfaces.ts';
 import { Certifier } from './certifier.ts';
@@ -14,7 +15,6 @@ import * as requests from './requests.ts';
 import { createSnapshotShelf, type PreparedSnapshot } from './snapshot-shelf.ts';
 import type {
   Certifying,
-  CommittedEntry,
   Consensus,
   ConsensusStatus,
   Position,

@@ -1,12 +1,13 @@
 // Owns what a voter's certifier hears from its ledger: which applied entries deserve certificates of their own and have
 // none, and what it may sign.
 
+import type { CommittedEntry } from '../../protocols/consensus-record.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import { membersMax } from '../../protocols/limits.ts';
 import type { Certificates } from './certificates.ts';
 import { isMark, marksOf, verdictOn } from './certify-core.ts';
 import type { Applied } from './ledger-core.ts';
-import type { Certification, CommittedEntry } from './ledger-types.ts';
+import type { Certification } from './ledger-types.ts';
 
 /** Each host's newest order, configurations and checkpoints, and as many that others have replaced. */
 const marksMax = 2 * membersMax;

@@ -4,10 +4,9 @@
 
 import { configurationContextOf, type VoterSet } from '../../protocols/certificate.ts';
 import { encode } from '../../protocols/codec.ts';
-import type { Configuration } from '../../protocols/consensus-record.ts';
+import type { CommittedEntry, Configuration } from '../../protocols/consensus-record.ts';
 import { type EntryBody, type LedgerEntry, readEntry } from '../../protocols/ledger-entries.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
-import type { EntryAt } from './ledger-core.ts';
 
 /** Whether this voter may sign for an entry that it has applied. */
 export type Verdict =
@@ -16,11 +15,6 @@ export type Verdict =
   | { readonly kind: 'wait' }
   /** Never. An alarm is what no controller in order asks for. */
   | { readonly kind: 'refuse'; readonly reason: string; readonly isAlarm: boolean };
-
-/** An entry with what consensus put in force with it. */
-interface JudgedEntry extends EntryAt {
-  readonly configuration?: Configuration;
-}
 
 /** What this peer knows at or after the entry. */
 export interface Known {
@@ -44,13 +38,13 @@ export function marksOf(state: LedgerState): number[] {
 }
 
 /** True for entries that are certified singly as they come. */
-export function isMark(entry: Pick<EntryAt, 'type'>, read: LedgerEntry | undefined): boolean {
+export function isMark(entry: Pick<CommittedEntry, 'type'>, read: LedgerEntry | undefined): boolean {
   if (entry.type === 'configuration') return true;
   return read?.kind === 'order-given' || read?.kind === 'order-cancelled' || read?.kind === 'checkpoint-made';
 }
 
 /** Whether a voter may sign for an entry that it has applied, by what it knows now. */
-export function verdictOn(entry: JudgedEntry, known: Known): Verdict {
+export function verdictOn(entry: CommittedEntry, known: Known): Verdict {
   if (entry.type === 'configuration') return verdictOnConfiguration(entry, known);
   const read = readEntry(entry.data);
   switch (read?.kind) {
@@ -94,7 +88,7 @@ function verdictOnCheckpoint(index: number, body: EntryBody<'checkpoint-made'>, 
 }
 
 /** What the entry says must be what the own ledger took from it, and what consensus put in force. */
-function verdictOnConfiguration(entry: JudgedEntry, { setAfter }: Known): Verdict {
+function verdictOnConfiguration(entry: CommittedEntry, { setAfter }: Known): Verdict {
   const { configuration } = entry;
   if (configuration === undefined) return refuse('consensus does not say what it put in force', true);
   if (setAfter === undefined) return refuse('the voters in force at it are not known any more', false);
@@ -107,7 +101,7 @@ function verdictOnConfiguration(entry: JudgedEntry, { setAfter }: Known): Verdic
   return refuse('it names other voters than it put in force', true);
 }
 
-function isStated(entry: JudgedEntry, configuration: Configuration): boolean {
+function isStated(entry: CommittedEntry, configuration: Configuration): boolean {
   const context = configurationContextOf(entry);
   return context === undefined || Buffer.compare(encode(context.configuration), encode(configuration)) === 0;
 }

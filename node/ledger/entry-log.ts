@@ -2,11 +2,10 @@
 // serve others. Voters have them in consensus's own log instead.
 
 import { decode, encode } from '../../protocols/codec.ts';
-import { entryChainHash } from '../../protocols/consensus-record.ts';
+import { type CommittedEntry, entryChainHash } from '../../protocols/consensus-record.ts';
 import { pulledEntrySchema } from '../../protocols/ledger-record.ts';
 import { entryBytesMax } from '../../protocols/limits.ts';
 import type { KeyValueStore, Logger, StoreOperation } from '../interfaces.ts';
-import type { CommittedEntry } from './ledger-types.ts';
 
 /** Entries kept below the snapshot, for others who are a little behind. */
 const entriesKept = 1_000;

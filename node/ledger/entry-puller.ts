@@ -4,6 +4,7 @@
 
 import type { ConfigurationProof } from '../../protocols/certificate.ts';
 import { decode, encode, inSteps } from '../../protocols/codec.ts';
+import type { CommittedEntry } from '../../protocols/consensus-record.ts';
 import {
   type CheckpointProof,
   type EntryPullAnswer,
@@ -16,7 +17,7 @@ import type { LedgerState } from '../../protocols/ledger-state.ts';
 import { messageBytesMax } from '../../protocols/limits.ts';
 import type { Clock, Logger, Mesh, MessageStream } from '../interfaces.ts';
 import type { Certificates } from './certificates.ts';
-import type { CommittedEntry, LedgerComponents } from './ledger-types.ts';
+import type { LedgerComponents } from './ledger-types.ts';
 import { createSources } from './pull-sources.ts';
 import {
   type Place,

@@ -3,6 +3,7 @@
 
 import type { Certificate } from '../../protocols/certificate.ts';
 import { decode, encode } from '../../protocols/codec.ts';
+import type { CommittedEntry } from '../../protocols/consensus-record.ts';
 import {
   type CheckpointProof,
   type EntryPullAnswer,
@@ -19,7 +20,6 @@ import {
 import { ParleyError, toErrorRecord } from '../../protocols/errors.ts';
 import type { Clock, Logger, Mesh, MessageStream } from '../interfaces.ts';
 import type { Certificates } from './certificates.ts';
-import type { CommittedEntry } from './ledger-types.ts';
 import { pageOf, runOf } from './page-core.ts';
 import type { SnapshotStore } from './snapshots.ts';
 

@@ -1,6 +1,7 @@
 // The pure core of the ledger: one committed entry applied to a state gives the next state, the same on every peer. It
 // reads no clock and no chance. An entry that does not hold in the state changes nothing but its command's result.
 
+import type { ChainedEntry } from '../../protocols/consensus-record.ts';
 import { ParleyError, toErrorRecord } from '../../protocols/errors.ts';
 import type { GenerationRecord } from '../../protocols/generation.ts';
 import { type EntryKind, type LedgerEntry, readEntry } from '../../protocols/ledger-entries.ts';
@@ -28,15 +29,6 @@ import { configured, generationBegun, memberRemoved, voterAdded, voterRemoved } 
 
 /** Old command ids are looked for at entries whose index is a multiple of this. */
 const commandsPrunePeriod = 64;
-
-/** An entry with its place in the log. */
-export interface EntryAt {
-  readonly index: number;
-  readonly term: number;
-  readonly chainHash: string;
-  readonly type: 'normal' | 'configuration';
-  readonly data: Uint8Array;
-}
 
 export { beginBatch } from './tables-core.ts';
 
@@ -104,7 +96,7 @@ const handlers: { readonly [K in EntryKind]: Handler<K> } = {
  * Applies the entry that follows the state's index. The given state stays as it is.
  * @throws Error when the entry does not follow: a bug of the caller.
  */
-export function applyEntry(state: LedgerState, at: EntryAt, rules: Rules = noRules): Applied {
+export function applyEntry(state: LedgerState, at: ChainedEntry, rules: Rules = noRules): Applied {
   beginBatch();
   return applyNext(state, at, rules);
 }
@@ -114,7 +106,7 @@ export function applyEntry(state: LedgerState, at: EntryAt, rules: Rules = noRul
  * one may be handed out.
  * @throws ParleyError `level-unsupported` for an entry that raises the level beyond `rules.levelMax`; nothing has changed then.
  */
-export function applyNext(state: LedgerState, at: EntryAt, rules: Rules): Applied {
+export function applyNext(state: LedgerState, at: ChainedEntry, rules: Rules): Applied {
   if (at.index !== state.index + 1) throw new Error(`entry ${at.index} does not follow ${state.index}`);
   const moved = { ...state, index: at.index, term: at.term, chainHash: at.chainHash };
   if (at.type === 'configuration') return { state: configured(moved, at) };

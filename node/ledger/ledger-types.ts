@@ -2,7 +2,7 @@
 // Types only, so that every file of the room and its neighbours can agree on them.
 
 import type { Certificate, VoterSet } from '../../protocols/certificate.ts';
-import type { Configuration, RaftEntry } from '../../protocols/consensus-record.ts';
+import type { CommittedEntry } from '../../protocols/consensus-record.ts';
 import type { GenerationRecord } from '../../protocols/generation.ts';
 import type { JoinContact } from '../../protocols/join.ts';
 import type { EntryDraft } from '../../protocols/ledger-entries.ts';
@@ -10,13 +10,6 @@ import type { CommandResult, LedgerState } from '../../protocols/ledger-state.ts
 import type { BlobStore, Clock, KeyValueStore, Logger, Mesh, Startable } from '../interfaces.ts';
 import type { KeptBlobs } from './blob-gatherer.ts';
 import type { Verdict } from './certify-core.ts';
-
-/** An entry that a majority of voters has on disk, with its place in the hash chain. */
-export interface CommittedEntry extends RaftEntry {
-  readonly chainHash: string;
-  /** What consensus put in force with this entry: on voters, for entries of type `configuration`. */
-  readonly configuration?: Configuration;
-}
 
 /** The whole state machine at one index. `data` is the encoded LedgerState, at most snapshotBytesMax. */
 export interface LedgerSnapshot {

@@ -2,6 +2,7 @@
 
 import type { Certificate, VoterSet } from '../../protocols/certificate.ts';
 import { decode, encode } from '../../protocols/codec.ts';
+import type { CommittedEntry } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import { standingGenerations } from '../../protocols/generation.ts';
 import type { JoinContact } from '../../protocols/join.ts';
@@ -18,7 +19,7 @@ import { createEntryLog, type EntryLog } from './entry-log.ts';
 import { followVoters } from './entry-puller.ts';
 import { serveEntries } from './entry-server.ts';
 import { type Genesis, readGenesis } from './genesis-core.ts';
-import type { CommittedEntry, Ledger, LedgerComponents, LedgerConsensus, LedgerInit } from './ledger-types.ts';
+import type { Ledger, LedgerComponents, LedgerConsensus, LedgerInit } from './ledger-types.ts';
 import { createListeners, waitForState } from './listeners.ts';
 import { createMemberViews } from './member-views.ts';
 import { createProposals } from './proposals.ts';

@@ -1,14 +1,14 @@
 // Pure: what a server of entries sends next. Entries of one term, up to a change of voters, ending where a certificate is known.
 
 import type { Certificate } from '../../protocols/certificate.ts';
+import type { ChainedEntry } from '../../protocols/consensus-record.ts';
 import { type EntryPage, entryPageBytes, entryPageEntriesMax } from '../../protocols/entry-pull.ts';
-import type { EntryAt } from './ledger-core.ts';
 
 /** Beside its data an entry takes a few bytes of a page. */
 const entryOverheadBytes = 8;
 
 /** Entries that can stand in one page: of one term, with a change of voters only at the end. At least one of those given. */
-export function runOf(entries: readonly EntryAt[]): readonly EntryAt[] {
+export function runOf(entries: readonly ChainedEntry[]): readonly ChainedEntry[] {
   const term = entries[0]?.term;
   let bytes = 0;
   let count = 0;
@@ -22,7 +22,7 @@ export function runOf(entries: readonly EntryAt[]): readonly EntryAt[] {
 }
 
 /** The page of a run, cut where its certificate says, whose signatures it carries. */
-export function pageOf(run: readonly EntryAt[], certificate: Certificate | undefined): EntryPage {
+export function pageOf(run: readonly ChainedEntry[], certificate: Certificate | undefined): EntryPage {
   const entries = certificate === undefined ? run : run.filter(({ index }) => index <= certificate.index);
   const last = entries.at(-1);
   if (last === undefined) throw new Error('a page without entries');

@@ -2,12 +2,13 @@
 // came to.
 
 import { check } from '../../protocols/codec.ts';
+import type { CommittedEntry } from '../../protocols/consensus-record.ts';
 import { fromErrorRecord, ParleyError } from '../../protocols/errors.ts';
 import { type EntryDraft, encodeEntry, entryBodySchemas, type LedgerEntry } from '../../protocols/ledger-entries.ts';
 import type { CommandResult, LedgerState } from '../../protocols/ledger-state.ts';
 import { entryBytesMax } from '../../protocols/limits.ts';
 import type { Clock } from '../interfaces.ts';
-import type { CommittedEntry, LedgerConsensus, ProposeResult } from './ledger-types.ts';
+import type { LedgerConsensus, ProposeResult } from './ledger-types.ts';
 
 /** Results kept while proposals are under way: applied entries are answered at once, so few are ever waited for. */
 const resultsMax = 4_096;

@@ -2,12 +2,12 @@
 // And what a certificate proves about the own entries.
 
 import type { Certificate } from '../../protocols/certificate.ts';
+import type { CommittedEntry } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { GenerationRecord } from '../../protocols/generation.ts';
 import type { Certificates, Certified } from './certificates.ts';
 import type { EntryLog } from './entry-log.ts';
 import type { ProvenState } from './entry-puller.ts';
-import type { CommittedEntry } from './ledger-types.ts';
 import type { Replica } from './replica.ts';
 import { type Proven, recordsOf } from './trust-core.ts';
 

@@ -2,14 +2,14 @@
 // and keeps snapshots so that a restart replays little: at each checkpoint the state as it was at that very entry.
 
 import { hashOf } from '../../protocols/codec.ts';
-import { entryChainHash } from '../../protocols/consensus-record.ts';
+import { type CommittedEntry, entryChainHash } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { GenerationRecord } from '../../protocols/generation.ts';
 import type { EntryDraft } from '../../protocols/ledger-entries.ts';
 import { type LedgerState, ledgerLevelMax } from '../../protocols/ledger-state.ts';
 import type { Logger } from '../interfaces.ts';
 import { type Applied, applyNext, beginBatch } from './ledger-core.ts';
-import type { AppliedListener, CommittedEntry, LedgerSnapshot } from './ledger-types.ts';
+import type { AppliedListener, LedgerSnapshot } from './ledger-types.ts';
 import { type SnapshotStore, snapshotOf, stateOf } from './snapshots.ts';
 
 /** A checkpoint is due after so many entries that have a quarter of its bytes together, or after the larger number. */

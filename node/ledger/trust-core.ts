@@ -11,7 +11,7 @@ import {
   type VoterSet,
 } from '../../protocols/certificate.ts';
 import { hashOf, sha256HexSteps } from '../../protocols/codec.ts';
-import { entryChainHash } from '../../protocols/consensus-record.ts';
+import { type ChainedEntry, entryChainHash } from '../../protocols/consensus-record.ts';
 import {
   type CheckpointProof,
   type EntryPage,
@@ -22,7 +22,6 @@ import { ParleyError } from '../../protocols/errors.ts';
 import { type GenerationRecord, generationVoters, isOverruled } from '../../protocols/generation.ts';
 import { decodeEntry, readEntry } from '../../protocols/ledger-entries.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
-import type { EntryAt } from './ledger-core.ts';
 import { decodeStateInSteps } from './state-decoding-core.ts';
 
 export interface Place {
@@ -53,12 +52,12 @@ export interface Serving {
 /** Where a follower stands: its last proven entry, and what came after it without a certificate so far. */
 export interface Following {
   readonly place: Place;
-  readonly pending: readonly EntryAt[];
+  readonly pending: readonly ChainedEntry[];
 }
 
 export interface Proven {
   /** All that were kept aside and those of the page: they may be applied. */
-  readonly entries: readonly EntryAt[];
+  readonly entries: readonly ChainedEntry[];
   readonly certificate: Certificate;
   /** Where the page ended with a change of voters. */
   readonly configuration?: ConfigurationProof;
@@ -103,7 +102,7 @@ export function takePage(
   following: Following,
   page: EntryPage,
   serving: Serving,
-): { readonly pending: readonly EntryAt[] } | { readonly proven: Proven } {
+): { readonly pending: readonly ChainedEntry[] } | { readonly proven: Proven } {
   const entries = [...following.pending];
   let last = entries.at(-1) ?? following.place;
   let previous = last.chainHash;
@@ -117,7 +116,7 @@ export function takePage(
     previous = last.chainHash;
     last = { ...entry, chainHash: entryChainHash(previous, entry) };
     refuseContradiction(last, serving);
-    entries.push(last as EntryAt);
+    entries.push(last as ChainedEntry);
   }
   if (page.signatures === undefined) return { pending: keptAside(entries, page, serving) };
   const certificate = certificateOf(trust, last, page.signatures);
@@ -236,7 +235,7 @@ function refuseContradiction({ index, chainHash }: Place, serving: Serving): voi
   throw refused('contradiction', serving, `another entry ${index} than the one that is certified`);
 }
 
-function keptAside(entries: readonly EntryAt[], page: EntryPage, serving: Serving): readonly EntryAt[] {
+function keptAside(entries: readonly ChainedEntry[], page: EntryPage, serving: Serving): readonly ChainedEntry[] {
   if (page.endsWithConfiguration === true) {
     throw refused('uncertified', serving, 'a change of voters without its own certificate');
   }
@@ -250,7 +249,7 @@ function keptAside(entries: readonly EntryAt[], page: EntryPage, serving: Servin
 
 /** What is kept of a certified entry by itself; `previous` is the chain hash of the one before it. */
 export function recordsOf(
-  { index, term, type, data }: EntryAt,
+  { index, term, type, data }: ChainedEntry,
   previous: string,
   certificate: Certificate,
 ): Pick<Proven, 'configuration' | 'checkpoint'> {

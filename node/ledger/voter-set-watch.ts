@@ -3,12 +3,12 @@
 // caught up, those voters count as known: one of them leads, and is to be heard.
 
 import type { VoterSet } from '../../protocols/certificate.ts';
+import type { ChainedEntry } from '../../protocols/consensus-record.ts';
 import type { JoinContact } from '../../protocols/join.ts';
 import { readEntry } from '../../protocols/ledger-entries.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import { membersMax } from '../../protocols/limits.ts';
 import { type EntryPullerComponents, followVoters } from './entry-puller.ts';
-import type { EntryAt } from './ledger-core.ts';
 import { type Place, type Serving, type Trust, takeConfiguration } from './trust-core.ts';
 
 /** Voters that a chain of certificates has proven, with the addresses that the same entries give. */
@@ -89,7 +89,7 @@ export function provenVoters(
 const membersOf = ({ members }: LedgerState) => Object.values(members);
 
 /** What a member tells of itself with an entry. */
-function factsIn({ type, data }: EntryAt): { readonly peer: string; readonly addresses: readonly string[] }[] {
+function factsIn({ type, data }: ChainedEntry): { readonly peer: string; readonly addresses: readonly string[] }[] {
   const entry = type === 'normal' ? readEntry(data) : undefined;
   return entry?.kind === 'member-joined' || entry?.kind === 'member-updated' ? [entry.body] : [];
 }

@@ -5,7 +5,6 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import {
   bootstrapLog,
-  type CommittedEntry,
   type Consensus,
   createConsensus,
   type StateMachineSnapshot,
@@ -16,6 +15,7 @@ import { snapshotOf, stateOf } from '../../node/ledger/index.ts';
 import { createMesh, identityFromSeed } from '../../node/mesh/index.ts';
 import { createWitnessFile, openStore } from '../../node/store/index.ts';
 import { hashOf, sha256Hex } from '../../protocols/codec.ts';
+import type { CommittedEntry } from '../../protocols/consensus-record.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import { largeState } from './large-state.ts';
 import { probeLoop } from './loop-probe.ts';

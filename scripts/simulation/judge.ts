@@ -2,9 +2,8 @@
 // orders were executed, what clients were told; and it keeps its own book of plans, approvals and orders, so that a mistake
 // in the ledger's rules does not excuse itself.
 
-import type { CommittedEntry } from '../../node/ledger/index.ts';
 import type { Certificate } from '../../protocols/certificate.ts';
-import type { TailRecord } from '../../protocols/consensus-record.ts';
+import type { CommittedEntry, TailRecord } from '../../protocols/consensus-record.ts';
 import type { SlotRecord } from '../../protocols/device-record.ts';
 import { type EntryBody, type LedgerEntry, readEntry } from '../../protocols/ledger-entries.ts';
 import type { CommandResult, LedgerState } from '../../protocols/ledger-state.ts';

@@ -1,7 +1,7 @@
 // A list whose voters certify it: words that begin with "mark" get certificates of their own, those with "never" none.
 // It follows the voters by what configuration entries say, and keeps certificates in memory.
 
-import type { CertifiedLedger, Certifying, CommittedEntry } from '../../node/consensus/index.ts';
+import type { CertifiedLedger, Certifying } from '../../node/consensus/index.ts';
 import { type Identity, identityFromSeed, verifySignature } from '../../node/mesh/identity.ts';
 import {
   type Certificate,
@@ -12,6 +12,7 @@ import {
   type VoterSet,
 } from '../../protocols/certificate.ts';
 import { hashOf } from '../../protocols/codec.ts';
+import type { CommittedEntry } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import { ListMachine } from './list-machine.ts';
 

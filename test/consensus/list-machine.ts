@@ -1,6 +1,7 @@
 // A state machine for tests of consensus: entries are words of a list.
 
-import type { CommittedEntry, StateMachine, StateMachineSnapshot } from '../../node/consensus/index.ts';
+import type { StateMachine, StateMachineSnapshot } from '../../node/consensus/index.ts';
+import type { CommittedEntry } from '../../protocols/consensus-record.ts';
 import { Gate } from './gate.ts';
 
 /** Applies entries as words of a list; its durability is the object's. */

@@ -2,11 +2,10 @@
 // in order send them. Tests bend these.
 
 import assert from 'node:assert/strict';
-import type { CommittedEntry } from '../../node/ledger/index.ts';
 import { recordsOf } from '../../node/ledger/trust-core.ts';
 import type { Certificate, ConfigurationProof, VoterSet } from '../../protocols/certificate.ts';
 import { encode, sha256Hex } from '../../protocols/codec.ts';
-import { encodeConfigurationChange } from '../../protocols/consensus-record.ts';
+import { type CommittedEntry, encodeConfigurationChange } from '../../protocols/consensus-record.ts';
 import type { CheckpointProof, EntryPage } from '../../protocols/entry-pull.ts';
 import { createLedgerScript, type LedgerScript } from './ledger-script.ts';
 import { signedBy } from './voter-keys.ts';

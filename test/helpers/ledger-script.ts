@@ -3,11 +3,15 @@
 
 import assert from 'node:assert/strict';
 import { createGenesis, type Genesis } from '../../node/ledger/genesis-core.ts';
-import type { CommittedEntry } from '../../node/ledger/index.ts';
 import { type Applied, applyEntry } from '../../node/ledger/ledger-core.ts';
 import { encodeConfigurationContext } from '../../protocols/certificate.ts';
 import { sha256Hex } from '../../protocols/codec.ts';
-import { type Configuration, encodeConfigurationChange, entryChainHash } from '../../protocols/consensus-record.ts';
+import {
+  type CommittedEntry,
+  type Configuration,
+  encodeConfigurationChange,
+  entryChainHash,
+} from '../../protocols/consensus-record.ts';
 import type { GenerationRecord } from '../../protocols/generation.ts';
 import { type EntryBody, type EntryKind, encodeEntry, type LedgerEntry } from '../../protocols/ledger-entries.ts';
 import type { CommandResult, LedgerState } from '../../protocols/ledger-state.ts';

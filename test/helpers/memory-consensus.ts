@@ -3,8 +3,8 @@
 // stands on consensus, not of consensus.
 
 import assert from 'node:assert/strict';
-import type { CommittedEntry, Ledger, LedgerConsensus } from '../../node/ledger/index.ts';
-import { entryChainHash } from '../../protocols/consensus-record.ts';
+import type { Ledger, LedgerConsensus } from '../../node/ledger/index.ts';
+import { type CommittedEntry, entryChainHash } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import { signedBy } from './voter-keys.ts';
 
