@@ -310,7 +310,7 @@ export class Engine {
   #sendSnapshot(message: Message): void {
     const prepared = this.#components.shelf.prepared();
     const isPrepared = prepared !== undefined && prepared.metadata.index === message.snapshot?.index;
-    if (isPrepared) this.snapshots.send(message, prepared.metadata, prepared.data);
+    if (isPrepared) this.snapshots.send(message, prepared.metadata, prepared.body);
     else queueMicrotask(() => this.#try((raw) => raw.reportSnapshot(message.to, false)));
   }
 

@@ -10,7 +10,8 @@ import { damaged } from './log-damage.ts';
 /** Where an entry lies in the chain. */
 export type ChainPlace = Pick<records.ChainedEntry, 'index' | 'chainHash'>;
 
-export interface ReceivedSnapshot {
+/** The state machine's encoded state with what it stands for: made here for a follower, or received from the leader. */
+export interface Snapshot {
   readonly metadata: records.SnapshotMetadata;
   readonly body: Uint8Array;
 }
@@ -107,7 +108,7 @@ export async function soundEntryAfter(
 /** The sealed records of a log and the body of the snapshot that it was sent, each undefined where it is missing or damaged. */
 export async function soundRecords(store: KeyValueStore): Promise<{
   readonly tail: records.TailRecord | undefined;
-  readonly received: ReceivedSnapshot | undefined;
+  readonly received: Snapshot | undefined;
 }> {
   const orNone = <T>(read: Promise<T | undefined>): Promise<T | undefined> => read.catch(() => undefined);
   const tail = await orNone(readTail(store));

@@ -19,11 +19,11 @@ import {
   putEntries,
   putSnapshot,
   putTail,
-  type ReceivedSnapshot,
   readBody,
   readEntries,
   readSnapshot,
   readTail,
+  type Snapshot,
   snapshotKey,
   tailKey,
 } from './log-records.ts';
@@ -42,7 +42,7 @@ export interface LogWrite {
   readonly hardState: HardState;
   readonly entries: readonly records.RaftEntry[];
   /** Replaces the whole log; comes without entries. */
-  readonly snapshot?: ReceivedSnapshot;
+  readonly snapshot?: Snapshot;
 }
 
 /**
@@ -191,7 +191,7 @@ export class LogStore {
     this.log.append(chained);
   }
 
-  async #replace({ hardState }: LogWrite, { metadata, body }: ReceivedSnapshot): Promise<void> {
+  async #replace({ hardState }: LogWrite, { metadata, body }: Snapshot): Promise<void> {
     const bodyHash = await sha256HexInSteps(body);
     const parts = await this.#putBody(body);
     const cut = this.#deletions(this.log.firstIndex(), this.#writtenTo());

@@ -3,31 +3,27 @@
 
 import { type SnapshotMetadata, snapshotBytesMax } from '../../protocols/consensus-record.ts';
 import type { Clock } from '../interfaces.ts';
+import type { Snapshot } from './log-records.ts';
 
 /** A follower that comes back within this time gets the same snapshot. */
 const keptMs = 60_000;
 
-export interface PreparedSnapshot {
-  readonly metadata: SnapshotMetadata;
-  readonly data: Uint8Array;
-}
-
 export interface ShelfInit {
-  readonly prepare: () => Promise<PreparedSnapshot>;
+  readonly prepare: () => Promise<Snapshot>;
   readonly onFailure: (error: unknown) => void;
   readonly clock: Pick<Clock, 'after'>;
 }
 
 export interface SnapshotShelf {
   /** What is on the shelf. */
-  prepared(): PreparedSnapshot | undefined;
+  prepared(): Snapshot | undefined;
   /** A snapshot at or after an index if one is ready; else has one made and answers undefined until then. */
   take(fromIndex: number): SnapshotMetadata | undefined;
   clear(): void;
 }
 
 export function createSnapshotShelf({ prepare, onFailure, clock }: ShelfInit): SnapshotShelf {
-  let prepared: PreparedSnapshot | undefined;
+  let prepared: Snapshot | undefined;
   let preparing = false;
   let cancelExpiry: (() => void) | undefined;
 
@@ -39,7 +35,7 @@ export function createSnapshotShelf({ prepare, onFailure, clock }: ShelfInit): S
   async function refresh(): Promise<void> {
     try {
       const made = await prepare();
-      const bytes = made.data.byteLength;
+      const bytes = made.body.byteLength;
       if (bytes > snapshotBytesMax)
         throw new Error(`the snapshot has ${bytes} bytes: the limit is ${snapshotBytesMax}`);
       clear();

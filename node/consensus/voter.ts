@@ -9,10 +9,11 @@ import { Certifier } from './certifier.ts';
 import { nobody } from './core/index.ts';
 import { Engine } from './engine.ts';
 import { advised } from './log-damage.ts';
+import type { Snapshot } from './log-records.ts';
 import { type LogDisk, type LogStore, openLogStore } from './log-store.ts';
 import type { MemberDirectory } from './message-links.ts';
 import * as requests from './requests.ts';
-import { createSnapshotShelf, type PreparedSnapshot } from './snapshot-shelf.ts';
+import { createSnapshotShelf } from './snapshot-shelf.ts';
 import type {
   Certifying,
   Consensus,
@@ -127,7 +128,10 @@ export class Voter implements Consensus {
     const { stateMachine, clock, logger } = this.#components;
     const shelf = createSnapshotShelf({
       prepare: () => prepareSnapshot(this.#required()),
-      onFailure: (error) => logger.error({ err: error }, 'no snapshot could be made for a follower'),
+      onFailure: (error) => {
+        if (error instanceof ParleyError && error.code === 'stopped') return;
+        logger.error({ err: error }, 'no snapshot could be made for a follower');
+      },
       clock,
     });
     // A follower refuses a snapshot that does not name it: those from before the newest change of voters are of no use.
@@ -205,9 +209,9 @@ async function finishRestore(store: LogStore, stateMachine: StateMachine): Promi
   await store.dropPendingBody();
 }
 
-function prepareSnapshot({ engine, store, stateMachine }: requests.Running): Promise<PreparedSnapshot> {
+function prepareSnapshot({ engine, store, stateMachine }: requests.Running): Promise<Snapshot> {
   return engine.applies.between(async () => {
-    const { index, data } = await stateMachine.snapshot();
-    return { metadata: requests.metadataAt(engine, store, index), data };
+    const { index, data: body } = await stateMachine.snapshot();
+    return { metadata: requests.metadataAt(engine, store, index), body };
   });
 }
