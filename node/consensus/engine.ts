@@ -153,10 +153,7 @@ export class Engine {
     this.#stopped = true;
     this.#cancelCampaign?.();
     for (const cancel of this.#cancels) cancel();
-    this.links.stop();
-    this.snapshots.stop();
-    this.proposals.forget(Number.POSITIVE_INFINITY, 'consensus has stopped');
-    this.reads.stop();
+    this.#endWaits();
     await Promise.all([this.#appends.stop(), this.applies.stop()]);
   }
 
@@ -337,12 +334,19 @@ export class Engine {
     this.#components.onRoleChange();
   }
 
+  /** Nothing more is said or heard, and whoever waits is told. */
+  #endWaits(): void {
+    this.links.stop();
+    this.snapshots.stop();
+    this.proposals.forget(Number.POSITIVE_INFINITY, 'consensus has stopped');
+    this.reads.stop();
+  }
+
   #halt(error: unknown): void {
     if (this.#failures.has('core')) return;
     this.#components.logger.error({ err: error }, 'consensus has stopped: a rule of its own is broken');
     this.#failures.set('core', toErrorRecord(error));
-    this.links.stop();
-    this.proposals.forget(Number.POSITIVE_INFINITY, 'consensus has stopped');
+    this.#endWaits();
     this.#components.onRoleChange();
   }
 }

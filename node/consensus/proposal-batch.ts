@@ -28,6 +28,11 @@ export class ProposalBatch {
     this.#init = init;
   }
 
+  /** Proposals that are not in the log yet. */
+  get size(): number {
+    return this.#waiting.length;
+  }
+
   /** Proposes one entry together with others; resolves once it is applied. */
   add(data: Uint8Array, signal: AbortSignal): Promise<Position> {
     return new Promise((resolve, reject) => {

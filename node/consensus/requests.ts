@@ -69,17 +69,18 @@ export function statusOf({ engine, stateMachine, certifier }: Running): Consensu
   };
 }
 
-export function propose({ engine, batch }: Running, data: Uint8Array, { signal }: WaitOptions): Promise<Position> {
+export function propose(running: Running, data: Uint8Array, { signal }: WaitOptions): Promise<Position> {
   requireSize(data, 'entry');
-  requireTaker(engine);
-  return batch.add(data, signal);
+  requireTaker(running);
+  return running.batch.add(data, signal);
 }
 
 export function changeVoters(
-  { engine }: Running,
+  running: Running,
   { transition, steps, contextOf }: VotersChange,
   options: WaitOptions,
 ): Promise<Position> {
+  const { engine } = running;
   requireLeader(engine);
   const { raftId } = engine.raw.status();
   if (steps.some((step) => step.raftId === raftId && step.kind !== 'add-voter')) {
@@ -94,7 +95,7 @@ export function changeVoters(
   }
   const change = { transition, steps, context: contextOf(preview.configuration) };
   requireSize(encodeConfigurationChange(change), 'change of voters');
-  requireTaker(engine);
+  requireTaker(running);
   const position = append(engine, 1, (raw) => raw.proposeConfiguration(change));
   return engine.proposals.add(position, options.signal);
 }
@@ -107,9 +108,14 @@ function append(engine: Engine, count: number, call: (raw: RawNode) => Refusal |
 }
 
 export function readIndex({ engine, stateMachine }: Running, options: WaitOptions): Promise<number> {
+  requireSound(engine, 'read');
   if (engine.reads.full) throw busy('reads');
   const { context, done } = engine.reads.add(options.signal);
-  engine.act((raw) => raw.readIndex(context));
+  try {
+    engine.act((raw) => raw.readIndex(context));
+  } catch {
+    // A broken rule of the core ends all reads: this one says so itself.
+  }
   engine.reads.applied(stateMachine.appliedIndex());
   return done;
 }
@@ -197,23 +203,26 @@ export function metadataAt(engine: Engine, store: LogStore, index: number): Snap
 }
 
 /** This voter leads and takes proposals now. */
-function requireTaker(engine: Engine): void {
+function requireTaker({ engine, batch }: Running): void {
   requireLeader(engine);
-  if (engine.proposals.full) throw busy('proposals');
+  if (!engine.proposals.hasRoomBeside(batch.size)) throw busy('proposals');
   if (engine.raw.status().transferTarget === nobody) return;
   throw new ParleyError('not-controller', 'cannot propose an entry: leadership is being handed over', {
     retryable: true,
   });
 }
 
-function requireLeader(engine: Engine): void {
+function requireSound(engine: Engine, what: string): void {
   const failure = engine.failure();
-  if (failure) {
-    throw new ParleyError('held-up', `cannot propose an entry: ${failure.message}`, {
-      hint: failure.hint ?? 'Free some disk space, or look into the log of this peer.',
-      retryable: true,
-    });
-  }
+  if (failure === undefined) return;
+  throw new ParleyError('held-up', `cannot ${what}: ${failure.message}`, {
+    hint: failure.hint ?? 'Free some disk space, or look into the log of this peer.',
+    retryable: true,
+  });
+}
+
+function requireLeader(engine: Engine): void {
+  requireSound(engine, 'propose an entry');
   const { role, leader } = engine.raw.status();
   if (role === 'leader') return;
   const known = leader === nobody ? 'no leader is known' : `voter ${leader} leads`;

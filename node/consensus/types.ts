@@ -118,7 +118,7 @@ export interface Consensus extends Startable {
   changeVoters(change: VotersChange, options: WaitOptions): Promise<Position>;
   /**
    * An index that was committed when this was called, by the word of a majority; resolves once it is applied here, on any voter.
-   * @throws ParleyError `timed-out` (retryable), `busy` (retryable)
+   * @throws ParleyError `timed-out` (retryable), `busy` (retryable), `held-up` as propose().
    */
   readIndex(options: WaitOptions): Promise<number>;
   /** Hands leadership over; resolves once this peer no longer leads. @throws ParleyError `not-controller`, `transfer-failed` (retryable) */

@@ -18,8 +18,9 @@ const unknownHint = 'Ask again with the same command id: it is applied at most o
 export class Proposals {
   readonly #waiting = new Map<number, Waiter>();
 
-  get full(): boolean {
-    return this.#waiting.size >= waitersMax;
+  /** True when there is room for one more beside some that are on their way here. */
+  hasRoomBeside(coming: number): boolean {
+    return this.#waiting.size + coming < waitersMax;
   }
 
   /** Waits for the entry that was just appended. */

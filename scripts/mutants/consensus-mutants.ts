@@ -19,6 +19,7 @@ const timing = `${tests}/timing.test.ts`;
 const voters = `${tests}/consensus.test.ts`;
 const quorums = `${tests}/quorum.test.ts`;
 const messages = `${tests}/message.test.ts`;
+const engine = `${tests}/engine.test.ts`;
 const stops = `${tests}/apply-thread.test.ts`;
 
 export const consensusMutants: readonly Mutant[] = [
@@ -365,5 +366,19 @@ export const consensusMutants: readonly Mutant[] = [
     text: "if (type === 'read-index') return own.role === 'leader';",
     replacement: '',
     tests: [messages],
+  },
+  {
+    name: 'takes any number of proposals at one moment',
+    file: `${core}/requests.ts`,
+    text: 'hasRoomBeside(batch.size)',
+    replacement: 'hasRoomBeside(0)',
+    tests: [voters],
+  },
+  {
+    name: 'leaves those who wait alone when a rule of its own is broken',
+    file: `${core}/engine.ts`,
+    text: '    this.#endWaits();\n    this.#components.onRoleChange();\n',
+    replacement: '    this.links.stop();\n    this.#components.onRoleChange();\n',
+    tests: [engine],
   },
 ];

@@ -56,6 +56,17 @@ test('propose() does not resolve on a lone voter before its disk has the entry',
     assert.ok(store.keys().includes('entry/0000000000000003'));
   }));
 
+test('propose() takes no more at one moment than may wait', () =>
+  withFleet({ voters: 1 }, async (fleet) => {
+    const voter = await fleet.leader();
+    const calls = Array.from({ length: 4_100 }, (_, count) => fleet.propose(voter, `w${count}`));
+    const ends = await Promise.allSettled(calls);
+    const refused = ends.filter((end) => end.status === 'rejected');
+    assert.equal(refused.length, 4);
+    for (const { reason } of refused) assert.ok(code('busy')(reason), String(reason));
+    await fleet.propose(voter, 'later');
+  }));
+
 test('three voters elect one leader and replicate the same chain', () =>
   withFleet({ voters: 3 }, async (fleet) => {
     const leader = await fleet.leader();

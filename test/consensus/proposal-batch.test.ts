@@ -43,6 +43,14 @@ test('add() proposes together what is added at one moment, and gives each its po
   assert.deepEqual(proposed, [3, 1]);
 });
 
+test('size counts what is not proposed yet', async () => {
+  const { batch } = createBatch();
+  const added = [1, 2].map((byte) => batch.add(new Uint8Array([byte]), signal));
+  assert.equal(batch.size, 2);
+  await Promise.all(added);
+  assert.equal(batch.size, 0);
+});
+
 test('add() bounds the bytes that are proposed together', async () => {
   const { batch, proposed } = createBatch();
   const large = new Uint8Array(60_000);
