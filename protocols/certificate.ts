@@ -59,6 +59,14 @@ export function certificateStatement(fleet: string, { generation, index, chainHa
   return encode({ purpose: 'parley-certificate', version: 1, fleet, generation, index, chainHash });
 }
 
+/** The voters of both halves, those of the new one first; who is in both comes twice. Also the raft ids of a configuration. */
+export function allVoters<Voter>(set: {
+  readonly voters: readonly Voter[];
+  readonly votersOutgoing: readonly Voter[];
+}): Voter[] {
+  return [...set.voters, ...set.votersOutgoing];
+}
+
 /** True when these voters are a majority of the set, of both halves while it is joint. */
 export function isVoterMajority(set: VoterSet, raftIds: ReadonlySet<number>): boolean {
   const holds = (voters: readonly VoterIdentity[]): boolean =>
@@ -66,9 +74,15 @@ export function isVoterMajority(set: VoterSet, raftIds: ReadonlySet<number>): bo
   return holds(set.voters) && (set.votersOutgoing.length === 0 || holds(set.votersOutgoing));
 }
 
+/** True when the voters on these peers are a majority of the set. */
+export function isPeerMajority(set: VoterSet, peers: ReadonlySet<string>): boolean {
+  const having = allVoters(set).filter(({ peer }) => peers.has(peer));
+  return isVoterMajority(set, new Set(having.map(({ raftId }) => raftId)));
+}
+
 /** The key of a voter of the set; undefined for a stranger. */
 export function voterKeyOf(set: VoterSet, raftId: number): string | undefined {
-  return [...set.voters, ...set.votersOutgoing].find((voter) => voter.raftId === raftId)?.key;
+  return allVoters(set).find((voter) => voter.raftId === raftId)?.key;
 }
 
 /**

@@ -3,6 +3,7 @@
 // the tail, there is one at a time.
 
 import {
+  allVoters,
   type Certificate,
   type CertifiedPlace,
   certificateStatement,
@@ -95,7 +96,7 @@ export class Collector {
   asks(nowMs: number, ownRaftId: number): ReadonlyMap<string, readonly CertifiedPlace[]> {
     const asks = new Map<string, CertifiedPlace[]>();
     for (const { place, voterSet, signatures, askedAtMs } of this.#rounds.values()) {
-      for (const { raftId, peer } of [...voterSet.voters, ...voterSet.votersOutgoing]) {
+      for (const { raftId, peer } of allVoters(voterSet)) {
         if (raftId === ownRaftId || signatures.has(raftId)) continue;
         if (nowMs - (askedAtMs.get(raftId) ?? Number.NEGATIVE_INFINITY) < repeatMs) continue;
         askedAtMs.set(raftId, nowMs);

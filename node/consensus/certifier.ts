@@ -2,8 +2,13 @@
 // hands certificates to all voters, and asks for those that it lacks while it does not. What it may sign and which
 // certificates exist is the state machine's to say; a signature never leaves before the entry is applied here.
 
-import type { Certificate, CertifiedPlace, VoterSet } from '../../protocols/certificate.ts';
-import { certificateStatement } from '../../protocols/certificate.ts';
+import {
+  allVoters,
+  type Certificate,
+  type CertifiedPlace,
+  certificateStatement,
+  type VoterSet,
+} from '../../protocols/certificate.ts';
 import {
   type CertificateAnswer,
   type CertificateShare,
@@ -218,9 +223,9 @@ export class Certifier {
   }
 
   /** A certificate is there: it is kept here and goes to everybody who votes, or did or will. */
-  #hand(peer: string, certificate: Certificate, { voters, votersOutgoing }: VoterSet): void {
+  #hand(peer: string, certificate: Certificate, voterSet: VoterSet): void {
     const { certifying, members, mesh, learners } = this.#components;
-    const others = new Set([...voters, ...votersOutgoing].map((voter) => voter.peer));
+    const others = new Set(allVoters(voterSet).map((voter) => voter.peer));
     for (const raftId of learners()) others.add(members.peerOf(raftId) ?? mesh.self);
     others.delete(mesh.self);
     for (const other of others) this.#links.take(other, certificate);
@@ -290,6 +295,6 @@ function otherEntry(index: number, told: string, own: string): ParleyError {
   return new ParleyError('chain-mismatch', text);
 }
 
-function isIn({ voters, votersOutgoing }: VoterSet, raftId: number): boolean {
-  return [...voters, ...votersOutgoing].some((voter) => voter.raftId === raftId);
+function isIn(voterSet: VoterSet, raftId: number): boolean {
+  return allVoters(voterSet).some((voter) => voter.raftId === raftId);
 }

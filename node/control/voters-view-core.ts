@@ -2,6 +2,7 @@
 // loss the fleet survives. Pure.
 
 import type { Beat } from '../../protocols/beat.ts';
+import { allVoters } from '../../protocols/certificate.ts';
 import { votersWarning, votingMembers } from '../../protocols/ledger-rules.ts';
 import type { LedgerState, Member } from '../../protocols/ledger-state.ts';
 import type { VotersView } from '../../protocols/views.ts';
@@ -45,7 +46,7 @@ function absenceWarning(there: number, majority: number, count: number): string 
 /** Everybody who votes or is to, sorted by name. */
 function rows(state: LedgerState, facts: ViewFacts): Row[] {
   const { voterSet, members } = state;
-  const inForce = new Set([...voterSet.voters, ...voterSet.votersOutgoing].map(({ peer }) => peer));
+  const inForce = new Set(allVoters(voterSet).map(({ peer }) => peer));
   const wanted = votingMembers(state);
   const leaving = [...inForce].flatMap((peer) => members[peer] ?? []).filter(({ roles }) => !roles.includes('voter'));
   return [...wanted, ...leaving].map((member) => row(member, state, facts)).sort((a, b) => (a.name < b.name ? -1 : 1));
@@ -77,7 +78,7 @@ export function isVoting({ voterSet }: LedgerState, { peer, raftId }: Member): b
 }
 
 function raftIdInForce({ voterSet }: LedgerState, peer: string): number | undefined {
-  return [...voterSet.voters, ...voterSet.votersOutgoing].find((voter) => voter.peer === peer)?.raftId;
+  return allVoters(voterSet).find((voter) => voter.peer === peer)?.raftId;
 }
 
 /** The change of voters that is under way; null when who votes is who is to vote. */

@@ -1,7 +1,7 @@
 // Owns the last look before an order is armed: voters are asked whether it is still the newest one. A majority's yes, or that
 // no majority can be reached, lets it pass; a majority that does not confirm it, or a no of somebody who knows more, holds it.
 
-import { isVoterMajority, type VoterSet } from '../../protocols/certificate.ts';
+import { allVoters, isPeerMajority } from '../../protocols/certificate.ts';
 import { decode, encode } from '../../protocols/codec.ts';
 import type { SlotRecord } from '../../protocols/device-record.ts';
 import { fromErrorRecord, ParleyError, toErrorRecord } from '../../protocols/errors.ts';
@@ -51,8 +51,8 @@ export async function confirmCurrent(job: Job, record: SlotRecord): Promise<void
     if (voterSet.voters.length === 0) return;
     const { yes, no, wiser, count } = await askVoters(job, record);
     job.withdrawn.throwIfAborted();
-    const isConfirmed = isMajority(voterSet, yes);
-    const isReached = isMajority(voterSet, new Set([...yes, ...no]));
+    const isConfirmed = isPeerMajority(voterSet, yes);
+    const isReached = isPeerMajority(voterSet, new Set([...yes, ...no]));
     const hasWaited = pauseMs > askAgainFirstMs;
     const found = `${yes.size} of ${count} voters say that the order is the newest one`;
     if (isConfirmed ? wiser === undefined || hasWaited : wiser === undefined && !isReached) {
@@ -69,15 +69,10 @@ export async function confirmCurrent(job: Job, record: SlotRecord): Promise<void
   }
 }
 
-function isMajority(set: VoterSet, peers: ReadonlySet<string>): boolean {
-  const voters = [...set.voters, ...set.votersOutgoing].filter(({ peer }) => peers.has(peer));
-  return isVoterMajority(set, new Set(voters.map(({ raftId }) => raftId)));
-}
-
 async function askVoters(job: Job, record: SlotRecord): Promise<Round> {
   const { init, components } = job;
   const state = components.ledger.state();
-  const peers = new Set([...state.voterSet.voters, ...state.voterSet.votersOutgoing].map(({ peer }) => peer));
+  const peers = new Set(allVoters(state.voterSet).map(({ peer }) => peer));
   const nameOf = (peer: string): string => state.members[peer]?.name ?? peer;
   const [yes, no] = [new Set<string>(), new Set<string>()];
   let wiser: Round['wiser'];

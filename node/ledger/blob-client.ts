@@ -2,12 +2,13 @@
 // hash before it counts.
 
 import { blobAnswerSchema, blobMessageBytesMax, blobProtocol, blobStallMs } from '../../protocols/blob-exchange.ts';
+import { isPeerMajority } from '../../protocols/certificate.ts';
 import { decode, encode, sha256Hex } from '../../protocols/codec.ts';
 import { fromErrorRecord, ParleyError } from '../../protocols/errors.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import type { BlobStore, Clock, Logger, Mesh, MessageStream } from '../interfaces.ts';
 import { readParts, sendParts, stalled } from './blob-parts.ts';
-import { isMajority, voterPeers } from './member-views.ts';
+import { voterPeers } from './member-views.ts';
 
 /** Between two rounds over voters that could not take a blob. */
 const retryMs = 500;
@@ -144,11 +145,11 @@ export function createBlobClient({ self, mesh, blobs, clock, logger, state }: Bl
     if (bytes === undefined)
       throw new ParleyError('blob-unavailable', `blob '${hash.slice(0, 8)}' is not on this peer`);
     const having = new Set([self]);
-    while (!isMajority(state(), having)) {
+    while (!isPeerMajority(state().voterSet, having)) {
       signal.throwIfAborted();
       const lacking = voterPeers(state()).filter((peer) => !having.has(peer));
       await bringTo(lacking, hash, bytes, having, signal);
-      if (isMajority(state(), having)) return;
+      if (isPeerMajority(state().voterSet, having)) return;
       await pause(retryMs, signal);
     }
   }
@@ -169,7 +170,7 @@ export function createBlobClient({ self, mesh, blobs, clock, logger, state }: Bl
         try {
           await putTo(peer, hash, bytes, both);
           having.add(peer);
-          if (isMajority(state(), having)) enough.abort(new Error('a majority has it'));
+          if (isPeerMajority(state().voterSet, having)) enough.abort(new Error('a majority has it'));
         } catch (error) {
           if (!both.aborted) logger.info({ peer, hash, error: String(error) }, 'a voter did not take a blob');
         }

@@ -2,7 +2,7 @@
 // number. Voters that were proven to this peer before its own ledger has come to them count as well. The answers are looked
 // up often and change rarely, so they are made once for each change.
 
-import { isVoterMajority } from '../../protocols/certificate.ts';
+import { allVoters } from '../../protocols/certificate.ts';
 import type { JoinContact } from '../../protocols/join.ts';
 import type { LedgerState, Member } from '../../protocols/ledger-state.ts';
 import type { Clock } from '../interfaces.ts';
@@ -156,9 +156,7 @@ function contactOf({ peer, addresses, raftId }: Member): JoinContact {
 function spokenRaftId({ peer, raftId }: Member, { voterSet, learners, allotted }: LedgerState): number {
   if (raftId > 0) return raftId;
   const learning = allotted.filter((voter) => learners.includes(voter.raftId));
-  return (
-    [...voterSet.voters, ...voterSet.votersOutgoing, ...learning].find((voter) => voter.peer === peer)?.raftId ?? 0
-  );
+  return [...allVoters(voterSet), ...learning].find((voter) => voter.peer === peer)?.raftId ?? 0;
 }
 
 /** A proven voter beside what is known of it: the newest raft id is the one that it speaks under. */
@@ -169,13 +167,6 @@ function introduced(voter: JoinContact, known: JoinContact | undefined): JoinCon
 
 /** Members among the voters in force, the joint half included. */
 export function voterPeers({ voterSet, members }: LedgerState): string[] {
-  const peers = [...voterSet.voters, ...voterSet.votersOutgoing].map(({ peer }) => peer);
+  const peers = allVoters(voterSet).map(({ peer }) => peer);
   return [...new Set(peers)].filter((peer) => members[peer] !== undefined);
-}
-
-/** True when these peers are a majority of the voters in force, in both halves while the configuration is joint. */
-export function isMajority({ voterSet }: LedgerState, peers: ReadonlySet<string>): boolean {
-  const { voters, votersOutgoing } = voterSet;
-  const having = [...voters, ...votersOutgoing].filter(({ peer }) => peers.has(peer));
-  return isVoterMajority(voterSet, new Set(having.map(({ raftId }) => raftId)));
 }

@@ -2,6 +2,7 @@
 // force, with the keys that certificates are judged by.
 
 import {
+  allVoters,
   type ConfigurationContext,
   configurationContextOf,
   nextConfiguration,
@@ -67,9 +68,8 @@ export const memberRemoved: Handler<'member-removed'> = (state, { peer }) => {
 
 /** Drops those who were removed and whom consensus does not know any more. */
 function withoutLeft(state: LedgerState): LedgerState {
-  const { voters, votersOutgoing } = state.voterSet;
   const learners = state.learners.map((raftId) => voterOf(state, raftId));
-  const counted = new Set([...voters, ...votersOutgoing, ...learners].map((voter) => voter?.peer));
+  const counted = new Set([...allVoters(state.voterSet), ...learners].map((voter) => voter?.peer));
   const left = Object.values(state.members).filter(({ leaving, peer }) => leaving === true && !counted.has(peer));
   if (left.length === 0) return state;
   const removed = left.map(({ peer, name }) => ({ peer, name, atMs: state.timeMs }));
@@ -147,13 +147,13 @@ export function configured(state: LedgerState, at: { readonly index: number; rea
 
 /** The voter that a raft id was allotted to; undefined for none, and for one given up long ago. */
 export function voterOf({ voterSet, allotted }: LedgerState, raftId: number): VoterIdentity | undefined {
-  const known = [...voterSet.voters, ...voterSet.votersOutgoing, ...allotted];
+  const known = [...allVoters(voterSet), ...allotted];
   return known.find((voter) => voter.raftId === raftId);
 }
 
 /** True when the entry gives exactly its voters, each with the key that the raft id was allotted to. */
 function namesVoters(state: LedgerState, { configuration, voters }: ConfigurationContext): boolean {
-  const raftIds = new Set([...configuration.voters, ...configuration.votersOutgoing]);
+  const raftIds = new Set(allVoters(configuration));
   const isRight = ({ raftId, peer, key }: VoterIdentity): boolean => {
     const known = voterOf(state, raftId);
     return raftIds.delete(raftId) && known?.peer === peer && known.key === key;

@@ -1,7 +1,7 @@
 // Owns what the control room asks of consensus: who leads, and how voters are changed. A peer that does not vote knows of
 // no controller and asks the voters.
 
-import { encodeConfigurationContext, type VoterIdentity } from '../../protocols/certificate.ts';
+import { allVoters, encodeConfigurationContext, type VoterIdentity } from '../../protocols/certificate.ts';
 import type { Configuration, ConfigurationChange } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
@@ -145,8 +145,8 @@ function stepsOf(change: Exclude<VoterChange, { readonly kind: 'hand-over' }>): 
 
 /** The keys of a configuration's voters: those in force as they were certified, others as their raft ids were allotted. */
 function identitiesIn(configuration: Configuration, { voterSet, allotted }: LedgerState): VoterIdentity[] {
-  const raftIds = new Set([...configuration.voters, ...configuration.votersOutgoing]);
+  const raftIds = new Set(allVoters(configuration));
   const known = new Map(allotted.map((voter) => [voter.raftId, voter]));
-  for (const voter of [...voterSet.voters, ...voterSet.votersOutgoing]) known.set(voter.raftId, voter);
+  for (const voter of allVoters(voterSet)) known.set(voter.raftId, voter);
   return [...known.values()].filter(({ raftId }) => raftIds.has(raftId)).sort((a, b) => a.raftId - b.raftId);
 }

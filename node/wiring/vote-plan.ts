@@ -1,6 +1,6 @@
 // Owns the decision what a peer's vote is to become, from what its own ledger says and what its state folder holds. Pure.
 
-import type { VoterSet } from '../../protocols/certificate.ts';
+import { allVoters, type VoterSet } from '../../protocols/certificate.ts';
 import type { GenerationRecord } from '../../protocols/generation.ts';
 import type { JoinContact } from '../../protocols/join.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
@@ -42,7 +42,7 @@ export function isVoteOver(
 ): boolean {
   // A ledger that is still behind its joining knows nothing of it.
   if (nextRaftId <= own.raftId || members[own.peer]?.raftId === own.raftId) return false;
-  const counted = [...voterSet.voters, ...voterSet.votersOutgoing].map(({ raftId }) => raftId);
+  const counted = allVoters(voterSet).map(({ raftId }) => raftId);
   return !counted.includes(own.raftId) && !learners.includes(own.raftId);
 }
 
@@ -66,9 +66,8 @@ export function nextVoteStep(
 
 /** What the ledger will say once it has come to these newer voters: who votes no more has no role, or has left. */
 export function goneOn(state: LedgerState, voterSet: VoterSet): VoteState {
-  const isCounted = (raftId: number): boolean =>
-    [...voterSet.voters, ...voterSet.votersOutgoing].some((voter) => voter.raftId === raftId);
-  const before = [...state.voterSet.voters, ...state.voterSet.votersOutgoing];
+  const isCounted = (raftId: number): boolean => allVoters(voterSet).some((voter) => voter.raftId === raftId);
+  const before = allVoters(state.voterSet);
   const members: LedgerState['members'] = { ...state.members };
   const removedPeers = [...state.removedPeers];
   for (const { peer, raftId } of before.filter((voter) => !isCounted(voter.raftId))) {
@@ -76,7 +75,7 @@ export function goneOn(state: LedgerState, voterSet: VoterSet): VoteState {
     if (member?.raftId === raftId)
       members[peer] = { ...member, roles: member.roles.filter((role) => role !== 'voter'), raftId: 0 };
   }
-  const counted = [...voterSet.voters, ...voterSet.votersOutgoing].map(({ peer }) => peer);
+  const counted = allVoters(voterSet).map(({ peer }) => peer);
   for (const { peer, name } of Object.values(members).filter((member) => member.leaving === true)) {
     if (counted.includes(peer)) continue;
     delete members[peer];

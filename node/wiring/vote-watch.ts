@@ -1,7 +1,7 @@
 // Owns how a running peer follows what the ledger says about its vote: it makes or drops the key by itself, and says when the
 // process must start anew as something else.
 
-import type { VoterSet } from '../../protocols/certificate.ts';
+import { allVoters, type VoterSet } from '../../protocols/certificate.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import type { Clock, Logger, Startable } from '../interfaces.ts';
 import type { VoteFolder } from './vote-folder.ts';
@@ -111,7 +111,7 @@ export function createVoteWatch(init: {
       if (init.raftId === 0 || clock.monotonicMs() - ledAtMs < forlornMs) return false;
       const { learners, voterSet } = ledger.state();
       const newest = ledger.newestVoterSet();
-      const counted = [voterSet, newest].flatMap((set) => [...set.voters, ...set.votersOutgoing]);
+      const counted = [voterSet, newest].flatMap(allVoters);
       return !learners.includes(init.raftId) && !counted.some(({ raftId }) => raftId === init.raftId);
     }
 
@@ -126,7 +126,7 @@ export function createVoteWatch(init: {
       const { voterSetBefore } = ledger.certification();
       let index = voterSet.index;
       for (let set = voterSetBefore(index); set !== undefined; set = voterSetBefore(index)) {
-        if ([...set.voters, ...set.votersOutgoing].some(({ raftId }) => raftId === init.raftId)) return index;
+        if (allVoters(set).some(({ raftId }) => raftId === init.raftId)) return index;
         index = set.index;
       }
       return voterSet.index;

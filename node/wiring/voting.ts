@@ -1,6 +1,7 @@
 // Owns the start of a voter's consensus: its log begins where the ledger's own durable state is, and one that is not what it
 // was is told of before the peer gives up starting.
 
+import { allVoters } from '../../protocols/certificate.ts';
 import type { RaftEntry, SnapshotMetadata } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { GenerationRecord } from '../../protocols/generation.ts';
@@ -67,7 +68,7 @@ function votersKnown(
   { contacts, votersIndex }: Pick<Parameters<typeof createVoting>[0], 'contacts' | 'votersIndex'>,
   { voterSet }: LedgerState,
 ): Map<number, string> {
-  const inState = [...voterSet.voters, ...voterSet.votersOutgoing];
+  const inState = allVoters(voterSet);
   const isNoted = votersIndex !== undefined && votersIndex >= voterSet.index;
   const isOld = votersIndex !== undefined && votersIndex < voterSet.index;
   const voters = [...(isNoted ? [] : inState), ...(isOld ? [] : contacts)].filter(({ raftId }) => raftId > 0);

@@ -55,9 +55,9 @@ export const deviceMutants: readonly Mutant[] = [
   },
   {
     name: 'counts one vote of a voter that has two',
-    file: 'node/device/order-question.ts',
-    text: 'new Set(voters.map(({ raftId }) => raftId)));',
-    replacement: 'new Set(new Map(voters.map(({ peer, raftId }) => [peer, raftId])).values()));',
+    file: 'protocols/certificate.ts',
+    text: 'new Set(having.map(({ raftId }) => raftId)));',
+    replacement: 'new Set(new Map(having.map(({ peer, raftId }) => [peer, raftId])).values()));',
     tests: [questions],
   },
   {

@@ -1,6 +1,7 @@
 // Owns the commands about who votes and who belongs to the fleet: they submit what is to be and follow until consensus has
 // carried it out, or say what that waits for.
 
+import { allVoters } from '../../../protocols/certificate.ts';
 import type { Command } from '../../../protocols/control.ts';
 import { ParleyError } from '../../../protocols/errors.ts';
 import { votersWarning, votingMembers } from '../../../protocols/ledger-rules.ts';
@@ -123,8 +124,7 @@ function standingOf(context: CommandContext, command: ChangeCommand): ReturnType
 function isInForce(command: ChangeCommand, state: LedgerState): boolean {
   const counted = (name: string): boolean => {
     const member = memberOf(name, state);
-    const { voters, votersOutgoing } = state.voterSet;
-    return member !== undefined && [...voters, ...votersOutgoing].some(({ peer }) => peer === member.peer);
+    return member !== undefined && allVoters(state.voterSet).some(({ peer }) => peer === member.peer);
   };
   const votes = (name: string): boolean => {
     const member = memberOf(name, state);
