@@ -9,6 +9,7 @@ import {
   configurationChangeSchema,
   configurationSchema,
   configurationSizeMax,
+  plainConfiguration,
   positionSchema,
   type RaftEntry,
   raftIdSchema,
@@ -145,7 +146,7 @@ export function nextVoterSet(before: VoterSet, index: number, context: Configura
 export function nextConfiguration(before: Configuration, context: ConfigurationContext | undefined): Configuration {
   if (context !== undefined) return context.configuration;
   const learners = [...new Set([...before.learners, ...before.learnersNext])].sort((a, b) => a - b);
-  return { voters: before.voters, votersOutgoing: [], learners, learnersNext: [], autoLeave: false };
+  return { ...plainConfiguration(before.voters), learners };
 }
 
 function identitiesOf(raftIds: readonly number[], voters: readonly VoterIdentity[]): VoterIdentity[] {

@@ -38,6 +38,11 @@ export const configurationSchema = v.object({
 });
 export type Configuration = v.InferOutput<typeof configurationSchema>;
 
+/** These voters, sorted, and nobody else. */
+export function plainConfiguration(voters: number[]): Configuration {
+  return { voters, votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false };
+}
+
 export const configurationStepSchema = v.object({
   kind: v.picklist(['add-voter', 'add-learner', 'remove', 'update']),
   raftId: raftIdSchema,

@@ -1,6 +1,7 @@
 // Owns the rules about people, peers and tasks that follow from a ledger state alone and that more than one room asks: who
 // may join, who has which role, who may approve, how child tasks are called. Pure; used by the ledger's core and by control.
 
+import { type Configuration, plainConfiguration } from './consensus-record.ts';
 import { ParleyError } from './errors.ts';
 import { type InviteProof, inviteKeyHash, isJoinProven, type JoinFacts } from './invite-proof.ts';
 import type { Invite, LedgerState, Member, PlanRecord, Task } from './ledger-state.ts';
@@ -54,6 +55,11 @@ export function judgeJoin(
 
 function joinRefusal(code: string, message: string): ParleyError {
   return new ParleyError(code, message, { hint: 'Ask for a new invite and join with its token.' });
+}
+
+/** The configuration of consensus in force. */
+export function configurationIn({ voters, learners, joint }: LedgerState): Configuration {
+  return { ...plainConfiguration(voters), learners, ...joint };
 }
 
 /** Members that are to vote, by name. */

@@ -10,7 +10,7 @@ import {
   type VoterIdentity,
 } from '../../protocols/certificate.ts';
 import { generationHash, generationVoters, raftIdsPerGeneration } from '../../protocols/generation.ts';
-import { votersWarning, votingMembers } from '../../protocols/ledger-rules.ts';
+import { configurationIn, votersWarning, votingMembers } from '../../protocols/ledger-rules.ts';
 import { type LedgerState, type Member, removedPeersKeptMax } from '../../protocols/ledger-state.ts';
 import { votersMax } from '../../protocols/limits.ts';
 import { withoutWorkOf } from './departures-core.ts';
@@ -128,9 +128,7 @@ export function configured(state: LedgerState, at: { readonly index: number; rea
     return state;
   }
   if (context !== undefined && !namesVoters(state, context)) return state;
-  const { votersOutgoing, learnersNext, autoLeave } = state.joint ?? noJoint;
-  const before = { voters: state.voters, learners: state.learners, votersOutgoing, learnersNext, autoLeave };
-  const after = nextConfiguration(before, context);
+  const after = nextConfiguration(configurationIn(state), context);
   const isJoint = after.votersOutgoing.length > 0;
   const next: LedgerState = {
     ...state,
@@ -160,8 +158,6 @@ function namesVoters(state: LedgerState, { configuration, voters }: Configuratio
   };
   return voters.every(isRight) && raftIds.size === 0;
 }
-
-const noJoint = { votersOutgoing: [], learnersNext: [], autoLeave: false };
 
 /** Those whose successor votes now give up the role. */
 function withoutReplaced(state: LedgerState): LedgerState {

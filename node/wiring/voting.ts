@@ -2,11 +2,12 @@
 // was is told of before the peer gives up starting.
 
 import { allVoters } from '../../protocols/certificate.ts';
-import type { RaftEntry, SnapshotMetadata } from '../../protocols/consensus-record.ts';
+import { plainConfiguration, type RaftEntry, type SnapshotMetadata } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { GenerationRecord } from '../../protocols/generation.ts';
 import type { JoinContact } from '../../protocols/join.ts';
 import { encodeEntry } from '../../protocols/ledger-entries.ts';
+import { configurationIn } from '../../protocols/ledger-rules.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import { advised, beginLog, damaged, damagedLogCode, type LogDisk } from '../consensus/index.ts';
 import type { Startable } from '../interfaces.ts';
@@ -76,9 +77,9 @@ function votersKnown(
 }
 
 /** Where the log of a voter begins that has the ledger's state and none of the entries before it. */
-function baseOf({ index, term, chainHash, voters, learners, joint }: LedgerState): SnapshotMetadata {
-  const { votersOutgoing, learnersNext, autoLeave } = joint ?? notJoint;
-  return { index, term, chainHash, configuration: { voters, votersOutgoing, learners, learnersNext, autoLeave } };
+function baseOf(state: LedgerState): SnapshotMetadata {
+  const { index, term, chainHash } = state;
+  return { index, term, chainHash, configuration: configurationIn(state) };
 }
 
 /** A generation's voters have the log up to its base in common. @throws ParleyError `generation-misplaced`. */
@@ -91,8 +92,10 @@ function generationBase(
     throw new ParleyError('generation-misplaced', text, { hint: 'Recover on this peer again: `parley recover`.' });
   }
   const raftIds = voters.map(({ raftId }) => raftId).sort((a, b) => a - b);
-  const configuration = { voters: raftIds, learners: [], ...notJoint };
-  return { index: baseIndex, term: state.term, chainHash: baseHash, configuration };
+  return {
+    ...{ index: baseIndex, term: state.term, chainHash: baseHash },
+    configuration: plainConfiguration(raftIds),
+  };
 }
 
 /** The first entry of a generation: the same on all its voters, so that it is committed as it stands. */
@@ -100,5 +103,3 @@ function generationEntry(record: GenerationRecord, { index, term, timeMs }: Ledg
   const data = encodeEntry({ version: 1, kind: 'generation-begun', timeMs, actor: 'controller', body: record });
   return { index: index + 1, term: term + 1, type: 'normal', data };
 }
-
-const notJoint = { votersOutgoing: [], learnersNext: [], autoLeave: false };

@@ -9,6 +9,7 @@ import { createLogger, systemClock } from '../../node/host/index.ts';
 import { createLedger, readGenesis } from '../../node/ledger/index.ts';
 import { createMesh, inviteKeyOf, loadIdentity, verifySignature } from '../../node/mesh/index.ts';
 import { createBlobStore, createWitnessFile, openStore } from '../../node/store/index.ts';
+import { plainConfiguration } from '../../protocols/consensus-record.ts';
 import type { EntryDraft } from '../../protocols/ledger-entries.ts';
 
 /** Joins under way at once: below the limit of open invites. */
@@ -47,7 +48,7 @@ export async function seedMembers(stateFolder: string, peers: readonly string[],
     verifySignature,
   });
   const { chainHash, state } = readGenesis(genesis);
-  const configuration = { voters: [1], votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false };
+  const configuration = plainConfiguration([1]);
   const witness = createWitnessFile(join(stateFolder, 'consensus.witness'));
   await bootstrapLog({ store, witness }, { index: state.index, term: state.term, chainHash, configuration });
   const consensus = createConsensus({ raftId: membership.raftId })({

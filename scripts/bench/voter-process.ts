@@ -15,7 +15,7 @@ import { snapshotOf, stateOf } from '../../node/ledger/index.ts';
 import { createMesh, identityFromSeed } from '../../node/mesh/index.ts';
 import { createWitnessFile, openStore } from '../../node/store/index.ts';
 import { hashOf, sha256Hex } from '../../protocols/codec.ts';
-import type { CommittedEntry } from '../../protocols/consensus-record.ts';
+import { type CommittedEntry, plainConfiguration } from '../../protocols/consensus-record.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import { largeState } from './large-state.ts';
 import { probeLoop } from './loop-probe.ts';
@@ -106,7 +106,7 @@ async function start({
   const mesh = createMesh(meshInit)({ ...common, random: randomBytes });
   const store = await openStore(join(folder, 'log'));
   const witness = createWitnessFile(join(folder, 'witness'));
-  const configuration = { voters: raftIds, votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false };
+  const configuration = plainConfiguration(raftIds);
   await bootstrapLog({ store, witness }, { index: 1, term: 1, chainHash: genesisHash, configuration });
   const counter = new Counter();
   const components = { ...common, store, witness, mesh, randomBytes, stateMachine: counter };

@@ -11,7 +11,12 @@ import {
 } from '../../node/consensus/core/message.ts';
 import type { RaftOptions } from '../../node/consensus/core/raft.ts';
 import { RawNode } from '../../node/consensus/core/raw-node.ts';
-import type { ConfigurationChange, RaftEntry, SnapshotMetadata } from '../../protocols/consensus-record.ts';
+import {
+  type ConfigurationChange,
+  plainConfiguration,
+  type RaftEntry,
+  type SnapshotMetadata,
+} from '../../protocols/consensus-record.ts';
 import type { Directive } from './datadriven.ts';
 import {
   describeEntry,
@@ -159,13 +164,7 @@ class World {
   #addNodes(directive: Directive): void {
     const list = (key: string): number[] => values(directive, key).map(Number);
     const index = Number(value(directive, 'index') ?? 0);
-    const configuration = {
-      voters: list('voters'),
-      votersOutgoing: [],
-      learners: list('learners'),
-      learnersNext: [],
-      autoLeave: false,
-    };
+    const configuration = { ...plainConfiguration(list('voters')), learners: list('learners') };
     const snapshot = { index, term: index === 0 ? 0 : 1, chainHash: '', configuration };
     for (let count = Number(directive.arguments[0]?.key); count > 0; count -= 1) {
       const id = this.#nodes.length + 1;
