@@ -148,16 +148,12 @@ const emptyTask = {
   failedUnits: [],
   simulated: false,
   abortedBy: null,
-} as const;
+} satisfies Partial<Task>;
 
 /** A child of a task, with its attempt; pending unless `fields` say otherwise. */
 export function newChild(state: LedgerState, parent: Task, fields: Pick<Task, 'id' | 'type'> & Partial<Task>): Task {
   return {
     ...emptyTask,
-    children: [],
-    hosts: [],
-    inputs: [],
-    failedUnits: [],
     status: 'pending',
     parent: parent.id,
     actor: parent.actor,
@@ -173,10 +169,6 @@ export function newChild(state: LedgerState, parent: Task, fields: Pick<Task, 'i
 export function newTask(state: LedgerState, meta: EntryMeta, fields: Pick<Task, 'type'> & Partial<Task>): Task {
   return {
     ...emptyTask,
-    children: [],
-    hosts: [],
-    inputs: [],
-    failedUnits: [],
     id: `t${state.nextTaskNumber}`,
     actor: meta.actor,
     commandId: meta.commandId,
