@@ -68,6 +68,8 @@ export interface BlobStore {
   /** The bytes, checked against the hash as they are read; undefined when absent. A damaged file counts as absent and is removed. */
   get(hash: string): Promise<Uint8Array | undefined>;
   has(hash: string): Promise<boolean>;
+  /** Bytes that get() would read; undefined when absent. */
+  size(hash: string): Promise<number | undefined>;
   delete(hash: string): Promise<void>;
   list(): Promise<string[]>;
 }

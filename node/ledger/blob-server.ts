@@ -46,8 +46,10 @@ export function serveBlobs({ mesh, blobs, clock, logger, takes }: BlobServerComp
   }
 
   async function give(stream: MessageStream, hash: string): Promise<void> {
-    if (!(await blobs.has(hash))) return answer(stream, { kind: 'absent' });
-    await withMemory(blobBytesMax / 8, async () => {
+    const size = await blobs.size(hash);
+    if (size === undefined) return answer(stream, { kind: 'absent' });
+    // What is larger than a blob can be is not read.
+    await withMemory(Math.min(size, blobBytesMax), async () => {
       const bytes = await blobs.get(hash);
       if (bytes === undefined) return answer(stream, { kind: 'absent' });
       await answer(stream, { kind: 'found', bytes: bytes.byteLength });

@@ -44,12 +44,17 @@ export function createBlobStore(folder: string): BlobStore {
     await writeDurably(join(subfolder, hash), join(temporaryFolder, String(temporaryNumber)), bytes);
   }
 
+  const pathOf = (hash: string): string => join(folder, hash.slice(0, 2), hash);
+
+  async function sizeOf(hash: string): Promise<number | undefined> {
+    checkHash(hash);
+    const status = stat(pathOf(hash)).catch(absentOrThrow);
+    return (await named('look up a blob in', folder, status))?.size;
+  }
+
   async function readChecked(hash: string): Promise<Uint8Array | undefined> {
-    const path = join(folder, hash.slice(0, 2), hash);
-    const size = await stat(path).then(
-      (status) => status.size,
-      (error) => absentOrThrow(error),
-    );
+    const path = pathOf(hash);
+    const size = (await stat(path).catch(absentOrThrow))?.size;
     if (size === undefined) return undefined;
     const bytes = size <= blobBytesMax ? await readFile(path).catch(absentOrThrow) : undefined;
     if (bytes !== undefined && sha256Hex(bytes) === hash) {
@@ -78,15 +83,12 @@ export function createBlobStore(folder: string): BlobStore {
       await writes.get(hash)?.catch(() => undefined);
       return named('read a blob from', folder, readChecked(hash));
     },
-    async has(hash) {
-      checkHash(hash);
-      const status = stat(join(folder, hash.slice(0, 2), hash)).catch(absentOrThrow);
-      return (await named('look up a blob in', folder, status)) !== undefined;
-    },
+    size: sizeOf,
+    has: async (hash) => (await sizeOf(hash)) !== undefined,
     async delete(hash) {
       checkHash(hash);
       await writes.get(hash)?.catch(() => undefined);
-      await named('delete a blob from', folder, rm(join(folder, hash.slice(0, 2), hash), { force: true }));
+      await named('delete a blob from', folder, rm(pathOf(hash), { force: true }));
     },
     list: () => named('list the blobs of', folder, listHashes(folder)),
   };

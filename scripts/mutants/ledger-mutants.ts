@@ -222,4 +222,11 @@ export const ledgerMutants: readonly Mutant[] = [
     replacement: 'return all.slice(1).find(() => true)?.index ?? 0;',
     tests: [voters],
   },
+  {
+    name: 'books less memory for a blob than it takes',
+    file: 'node/ledger/blob-server.ts',
+    text: 'withMemory(Math.min(size, blobBytesMax), async',
+    replacement: 'withMemory(blobBytesMax / 8, async',
+    tests: ['test/ledger/blobs.test.ts'],
+  },
 ];

@@ -186,6 +186,7 @@ export class SimulatedBlobs {
         }),
       get: async (hash) => this.#blobs.get(hash),
       has: async (hash) => this.#blobs.has(hash),
+      size: async (hash) => this.#blobs.get(hash)?.byteLength,
       delete: async (hash) => void this.#blobs.delete(hash),
       list: async () => [...this.#blobs.keys()],
     };

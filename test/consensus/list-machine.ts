@@ -2,7 +2,7 @@
 
 import type { StateMachine, StateMachineSnapshot } from '../../node/consensus/index.ts';
 import type { CommittedEntry } from '../../protocols/consensus-record.ts';
-import { Gate } from './gate.ts';
+import { Gate } from '../helpers/gate.ts';
 
 /** Applies entries as words of a list; its durability is the object's. */
 export class ListMachine implements StateMachine {

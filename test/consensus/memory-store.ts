@@ -1,7 +1,7 @@
 // A strict key-value store in memory: copies what it is given, loses what was not synced when it crashes, fails on demand.
 
 import type { KeyValueStore, StoreOperation } from '../../node/interfaces.ts';
-import { Gate } from './gate.ts';
+import { Gate } from '../helpers/gate.ts';
 
 export class MemoryStore implements KeyValueStore {
   #records = new Map<string, Uint8Array>();

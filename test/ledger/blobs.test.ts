@@ -4,9 +4,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { MessageStream } from '../../node/interfaces.ts';
 import { createBlobSweep, namedBlobs } from '../../node/ledger/blob-keeper.ts';
-import { blobProtocol } from '../../protocols/blob-exchange.ts';
-import { encode, sha256Hex } from '../../protocols/codec.ts';
+import { serveBlobs } from '../../node/ledger/blob-server.ts';
+import { blobAnswerSchema, blobMessageBytesMax, blobProtocol } from '../../protocols/blob-exchange.ts';
+import { decode, encode, sha256Hex } from '../../protocols/codec.ts';
+import { blobBytesMax } from '../../protocols/limits.ts';
+import { Gate } from '../helpers/gate.ts';
 import { createLedgerFleet, patient } from '../helpers/ledger-peers.ts';
 import {
   commit,
@@ -20,6 +24,7 @@ import {
 } from '../helpers/ledger-script.ts';
 import { createManualClock } from '../helpers/manual-clock.ts';
 import { seededRandom } from '../helpers/random.ts';
+import { logger } from '../mesh/fixtures.ts';
 
 const body = (size: number, fill = 1): Uint8Array => new Uint8Array(size).fill(fill);
 
@@ -214,6 +219,50 @@ test('serveBlobs() refuses wrong content, broken requests, and puts where the pe
   assert.deepEqual(await n1.blobs.list(), []);
   assert.match(await ask(n1.peer, put, encode({ kind: 'part', data: body(5) })), /stored/);
   assert.deepEqual(await n1.blobs.list(), [sha256Hex(body(5))]);
+});
+
+test('serveBlobs() gives no more at once than two of the largest, and many small ones', async () => {
+  let serve: (stream: MessageStream) => Promise<void> = () => assert.fail('nothing is registered');
+  const sizes = new Map([
+    [hash('large'), blobBytesMax],
+    [hash('small'), 1_000],
+  ]);
+  const gate = new Gate();
+  const blobs = {
+    ...{ put: async () => '', has: async () => true, delete: async () => {}, list: async () => [] },
+    size: async (name: string) => sizes.get(name),
+    get: async () => gate.pass().then(() => new Uint8Array(0)),
+  };
+  const mesh = {
+    handle(_: string, handler: typeof serve) {
+      serve = handler;
+    },
+  };
+  serveBlobs({ mesh, blobs, clock: createManualClock(), logger, takes: () => false });
+  /** What each of some that ask for a blob is answered, while all are served at once. */
+  async function answersTo(names: readonly string[]): Promise<(string | undefined)[]> {
+    const { entered, open } = gate.shut();
+    const answers = names.map(() => '');
+    const serving = names.map((name, at) =>
+      serve({
+        peer: peerIdOf(`client ${at}`),
+        receive: async () => encode({ version: 1, kind: 'get', hash: name }),
+        send: async (message) => {
+          const answer = decode(blobAnswerSchema, message, blobMessageBytesMax);
+          answers[at] = answer.kind === 'refused' ? answer.error.code : answer.kind;
+        },
+        close: async () => {},
+        abort: () => {},
+      }),
+    );
+    await entered;
+    await nextTurn();
+    open();
+    await Promise.all(serving);
+    return answers;
+  }
+  assert.deepEqual(await answersTo(Array(4).fill(hash('large'))), ['found', 'found', 'busy', 'busy']);
+  assert.deepEqual(await answersTo(Array(40).fill(hash('small'))), Array(40).fill('found'));
 });
 
 test('namedBlobs() names what drafts, commits, plans, orders and ran closures need', () => {

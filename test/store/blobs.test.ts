@@ -23,13 +23,16 @@ test('put() stores bytes under their hash', async (t) => {
   assert.equal(hash, sha256Hex('one'));
   assert.deepEqual(await blobs.get(hash), text('one'));
   assert.equal(await blobs.has(hash), true);
+  assert.equal(await blobs.size(hash), 3);
   const empty = await blobs.put(text(''));
+  assert.equal(await blobs.size(empty), 0);
   assert.deepEqual(await blobs.get(empty), text(''));
   assert.deepEqual(await createBlobStore(folder).list(), [hash, empty].sort());
   await blobs.delete(hash);
   await blobs.delete(hash);
   assert.equal(await blobs.get(hash), undefined);
   assert.equal(await blobs.has(hash), false);
+  assert.equal(await blobs.size(hash), undefined);
 });
 
 test('put() of the same bytes at once writes one file', async (t) => {
