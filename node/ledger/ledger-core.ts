@@ -23,7 +23,7 @@ import { deviceReported, orderCancelled, orderGiven } from './orders-core.ts';
 import { approvalGiven, planMade, policyAdopted, rollbackRequested } from './plans-core.ts';
 import { commitIntended, commitRecorded, draftDiscarded, draftStaged, updateRequested } from './project-core.ts';
 import type { Change, EntryMeta, Handler } from './state-core.ts';
-import { beginBatch, beginEntry, dropRecords, putRecord, undoEntry } from './tables-core.ts';
+import { beginEntry, dropRecords, putRecord, undoEntry } from './tables-core.ts';
 import { taskAborted, taskFinished, taskRetried } from './task-commands-core.ts';
 import { configured, generationBegun, memberRemoved, voterAdded, voterRemoved } from './voters-core.ts';
 
@@ -39,8 +39,6 @@ export interface Rules {
   /** Only generations that it has accepted begin here. */
   readonly generations: readonly GenerationRecord[];
 }
-
-const noRules: Rules = { levelMax: Number.POSITIVE_INFINITY, generations: [] };
 
 export interface Applied {
   readonly state: LedgerState;
@@ -93,18 +91,10 @@ const handlers: { readonly [K in EntryKind]: Handler<K> } = {
 };
 
 /**
- * Applies the entry that follows the state's index. The given state stays as it is.
- * @throws Error when the entry does not follow: a bug of the caller.
- */
-export function applyEntry(state: LedgerState, at: ChainedEntry, rules: Rules = noRules): Applied {
-  beginBatch();
-  return applyNext(state, at, rules);
-}
-
-/**
- * Applies one entry of a batch that beginBatch() began. States of the batch are valid until the next entry: only the last
- * one may be handed out.
+ * Applies the entry that follows the state's index, within a batch that beginBatch() began. States of the batch are valid until
+ * the next entry: only the last one may be handed out.
  * @throws ParleyError `level-unsupported` for an entry that raises the level beyond `rules.levelMax`; nothing has changed then.
+ * An Error when the entry does not follow: a bug of the caller.
  */
 export function applyNext(state: LedgerState, at: ChainedEntry, rules: Rules): Applied {
   if (at.index !== state.index + 1) throw new Error(`entry ${at.index} does not follow ${state.index}`);

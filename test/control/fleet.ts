@@ -7,7 +7,6 @@ import type { ControlComponents, ControlLedger } from '../../node/control/contro
 import { systemClock } from '../../node/host/index.ts';
 import type { Clock, MessageStream } from '../../node/interfaces.ts';
 import { createGenesis } from '../../node/ledger/genesis-core.ts';
-import { applyEntry } from '../../node/ledger/ledger-core.ts';
 import type { Beat } from '../../protocols/beat.ts';
 import { sha256Hex } from '../../protocols/codec.ts';
 import { type ErrorRecord, ParleyError } from '../../protocols/errors.ts';
@@ -15,6 +14,7 @@ import { type EntryDraft, encodeEntry, type LedgerEntry } from '../../protocols/
 import type { LedgerState, Order } from '../../protocols/ledger-state.ts';
 import type { Role } from '../../protocols/primitives.ts';
 import { programRunText } from '../../protocols/program-run.ts';
+import { applyEntry } from '../helpers/apply-entry.ts';
 import { inviteHash, joining } from '../helpers/invites.ts';
 import { configurationData } from '../helpers/ledger-script.ts';
 import { FakeBuilders } from './builders.ts';

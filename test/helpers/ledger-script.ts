@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { createGenesis, type Genesis } from '../../node/ledger/genesis-core.ts';
-import { type Applied, applyEntry } from '../../node/ledger/ledger-core.ts';
+import type { Applied } from '../../node/ledger/ledger-core.ts';
 import { encodeConfigurationContext } from '../../protocols/certificate.ts';
 import { sha256Hex } from '../../protocols/codec.ts';
 import {
@@ -16,6 +16,7 @@ import type { GenerationRecord } from '../../protocols/generation.ts';
 import { type EntryBody, type EntryKind, encodeEntry, type LedgerEntry } from '../../protocols/ledger-entries.ts';
 import type { CommandResult, LedgerState } from '../../protocols/ledger-state.ts';
 import type { Role } from '../../protocols/primitives.ts';
+import { applyEntry } from './apply-entry.ts';
 import { inviteHash, joining } from './invites.ts';
 import { voterIdentityOf } from './voter-keys.ts';
 

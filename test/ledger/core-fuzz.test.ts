@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { applyEntry, applyNext, beginBatch } from '../../node/ledger/ledger-core.ts';
+import { applyNext, beginBatch } from '../../node/ledger/ledger-core.ts';
 import { decodeStateInSteps } from '../../node/ledger/state-decoding-core.ts';
 import { encodeState } from '../../node/ledger/state-encoding-core.ts';
 import { check, encode, hashOf } from '../../protocols/codec.ts';
@@ -13,6 +13,7 @@ import { entryBodySchemas } from '../../protocols/ledger-entries.ts';
 import { isOpen } from '../../protocols/ledger-rules.ts';
 import { type LedgerState, ledgerStateSchema } from '../../protocols/ledger-state.ts';
 import { outcomeSchema, statusOf } from '../../protocols/outcome.ts';
+import { applyEntry } from '../helpers/apply-entry.ts';
 import { inviteHash, joining } from '../helpers/invites.ts';
 import {
   createLedgerScript,
