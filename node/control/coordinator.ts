@@ -131,7 +131,7 @@ export function createCoordinator(components: CoordinatorComponents): Coordinato
 
   function voterFacts(state: LedgerState): VoterFacts | null {
     const facts = components.voters?.facts();
-    return facts === undefined ? null : { ...facts, lacking: (peer) => lackingOf(presence.of(peer), state.index) };
+    return facts === undefined ? null : { ...facts, lacking: (peer) => lackingOf(presence.of(peer), state) };
   }
 
   function isOnline(peer: string): boolean {

@@ -36,18 +36,18 @@ export interface VoterFacts {
 /** A number, or `unknown` before a peer that is there has told, or `away` for one that can neither tell nor give. */
 export type Lacking = number | 'unknown' | 'away';
 
-/** Entries since a peer looked at what it keeps, after which its word that it lacks nothing is old. */
-const keptAgeMax = 64;
-
-/** What a peer's newest beat says of what it keeps for the others, at a ledger of this length. */
+/**
+ * What a peer's newest beat says of what it keeps for the others. That nothing is lacking counts only from when those who vote
+ * now were in force: what is named since is on a majority of them.
+ */
 export function lackingOf(
   { online, beat }: { readonly online: boolean; readonly beat: Beat | null },
-  index: number,
+  { voterSet }: Pick<LedgerState, 'voterSet'>,
 ): Lacking {
   if (!online) return 'away';
   if (beat?.keeps === undefined) return 'unknown';
-  const isOld = index - beat.keeps.index > keptAgeMax;
-  return isOld && beat.keeps.lacking === 0 ? 'unknown' : beat.keeps.lacking;
+  const { index, lacking } = beat.keeps;
+  return lacking === 0 && index < voterSet.index ? 'unknown' : lacking;
 }
 
 type VoterState = Pick<LedgerState, 'members' | 'voters' | 'learners' | 'joint' | 'voterSet'>;
@@ -92,8 +92,8 @@ function lackingAt(state: VoterState, { lacking }: VoterFacts, raftId: number): 
 }
 
 /**
- * Whether a voter that is there may have what a majority of those who stay lacks: it must not go with the only copy of a plan,
- * or of the project.
+ * Whether those who stay need a voter that is there: where no majority of them is there too, nothing could be decided, and
+ * where one lacks what this one may have, it would go with the only copy of a plan, or of the project.
  */
 function isNeeded(state: VoterState, facts: VoterFacts, raftId: number, staying: readonly number[]): boolean {
   const own = lackingAt(state, facts, raftId);

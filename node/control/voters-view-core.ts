@@ -124,11 +124,16 @@ function joiningWaitsFor({ name, peer, raftId }: Member, state: LedgerState, fac
   return fetchingText(name, beat);
 }
 
-/** Who leaves is kept while it may have what those who stay still fetch. */
+/** Who leaves is kept while the others could not decide without it, or while it may have what they still fetch. */
 function leavingWaitsFor(leaving: readonly string[], state: LedgerState, facts: ViewFacts): string | null {
   if (!leaving.some((peer) => facts.presence(peer).online)) return null;
-  const staying = votingMembers(state).map(({ name, peer }) => fetchingText(name, facts.presence(peer).beat));
-  return staying.find((text) => text !== null) ?? null;
+  const staying = votingMembers(state);
+  const there = staying.filter(({ peer }) => facts.presence(peer).online).length;
+  if (there < majorityOf(staying.length)) {
+    return `a majority of those who stay: ${there} of ${staying.length} are there`;
+  }
+  const texts = staying.map(({ name, peer }) => fetchingText(name, facts.presence(peer).beat));
+  return texts.find((text) => text !== null) ?? null;
 }
 
 function fetchingText(name: string, beat: Beat | null): string | null {

@@ -11,6 +11,9 @@ const fetchTimeoutMs = 60_000;
 const retryMinMs = 5_000;
 const retryMaxMs = 10 * 60 * 1000;
 
+/** The parts that name blobs, and who votes: a new set of voters is told by each what it lacks. */
+const newsworthy = ['plans', 'draft', 'tasks', 'orders', 'devices', 'voterSet'] as const;
+
 interface Missing {
   readonly tries: number;
   readonly retryAtMs: number;
@@ -28,7 +31,7 @@ export interface BlobGatherer {
   stop(): Promise<void>;
 }
 
-/** Starts gathering. `onLooked` is called when a look has found another number of them missing. */
+/** Starts gathering. `onLooked` is called when a look has found another number of them missing, and by the first one under new voters. */
 export function gatherBlobs(components: {
   readonly blobs: BlobStore;
   readonly clock: Clock;
@@ -68,9 +71,9 @@ export function gatherBlobs(components: {
       else lacks.set(hash, missing.get(hash) ?? { tries: 0, retryAtMs: 0 });
     }
     [held, missing] = [holds, lacks];
-    const wasLacking = kept?.lacking;
+    const before = kept;
     kept = { index: seen.index, lacking: missing.size };
-    if (kept.lacking !== wasLacking) onLooked(kept);
+    if (kept.lacking !== before?.lacking || seen.voterSet.index > before.index) onLooked(kept);
     if (missing.size > 0) lookSoon(retryMinMs);
     else if (isNews()) lookSoon(lookDelayMs);
   }
@@ -89,10 +92,10 @@ export function gatherBlobs(components: {
     }
   }
 
-  /** Records of the state are shared by its successors: what is the same names the same. */
+  /** Parts of the state are shared by its successors: what is the same names the same. */
   function isNews(): boolean {
     const now = state();
-    return (['plans', 'draft', 'tasks', 'orders', 'devices'] as const).some((table) => now[table] !== seen?.[table]);
+    return newsworthy.some((part) => now[part] !== seen?.[part]);
   }
 
   const unsubscribe = components.onApplied(() => isNews() && lookSoon(lookDelayMs));

@@ -185,6 +185,6 @@ export interface Ledger extends Startable {
   replicateBlob(hash: string, options: { readonly signal: AbortSignal }): Promise<void>;
   /** How many of the blobs that the ledger names this voter lacks, though it asks for them; undefined elsewhere, and before the first look. */
   keptBlobs(): KeptBlobs | undefined;
-  /** Called when that number has changed. */
+  /** Called when that number has changed, and once it is known after a change of voters. */
   onBlobsKept(listener: () => void): () => void;
 }

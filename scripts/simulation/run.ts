@@ -1,6 +1,7 @@
 // Owns one run: a fleet with its faults and its people for a while, then peace in which it must find itself again, then the
 // verdict. Everything follows from the seed.
 
+import { namedBlobs } from '../../node/ledger/blob-keeper.ts';
 import { isOpen } from '../../protocols/ledger-rules.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import { judge as judgeHistory } from '../conformance/linearizability.ts';
@@ -156,8 +157,18 @@ function conclude(fleet: Fleet, history: History): void {
   }
   const last = fleet.voters()[0]?.ledger.state();
   if (last !== undefined) tallyOrders(last, counts);
+  if (last !== undefined) judgeBlobs(fleet, last);
   const verdict = judgeHistory(registerModel, history.operations);
   if (verdict !== 'linearizable') judge.accuse(`what the clients saw is ${verdict}`);
+}
+
+/** What the ledger names outlives the voters that had it first. The packs of simulated commits are only names. */
+function judgeBlobs(fleet: Fleet, state: LedgerState): void {
+  const packs = new Set([state.draft?.pack, ...Object.values(state.tasks).map(({ commit }) => commit?.pack)]);
+  const disks = fleet.expected().map(({ hardware }) => hardware.blobs.blobs);
+  const lost = [...namedBlobs(state)].filter((hash) => !packs.has(hash) && !disks.some((blobs) => blobs.has(hash)));
+  if (lost.length > 0)
+    fleet.judge.accuse(`no member has ${lost.length} of the blobs that the ledger names: ${lost[0]}`);
 }
 
 function tallyOrders(state: LedgerState, counts: Counts): void {

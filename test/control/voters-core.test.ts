@@ -52,13 +52,14 @@ const keeping = (lacking: Readonly<Record<string, Lacking>>): VoterFacts => {
 describe('lackingOf()', () => {
   const beat = (index: number, lacking: number) => ({ ...sampleBeat, keeps: { index, lacking } });
 
-  test('believes that nothing is lacking only of the ledger as it is about now', () => {
-    assert.equal(lackingOf({ online: true, beat: beat(100, 0) }, 164), 0);
-    assert.equal(lackingOf({ online: true, beat: beat(100, 0) }, 165), 'unknown');
-    assert.equal(lackingOf({ online: true, beat: beat(100, 3) }, 900), 3);
-    assert.equal(lackingOf({ online: true, beat: sampleBeat }, 1), 'unknown');
-    assert.equal(lackingOf({ online: true, beat: null }, 1), 'unknown');
-    assert.equal(lackingOf({ online: false, beat: beat(100, 0) }, 100), 'away');
+  test('believes that nothing is lacking only where it was found under those who vote now', () => {
+    const since = (index: number) => ({ voterSet: { generation: 0, index, voters: [], votersOutgoing: [] } });
+    assert.equal(lackingOf({ online: true, beat: beat(100, 0) }, since(100)), 0);
+    assert.equal(lackingOf({ online: true, beat: beat(100, 0) }, since(101)), 'unknown');
+    assert.equal(lackingOf({ online: true, beat: beat(100, 3) }, since(101)), 3);
+    assert.equal(lackingOf({ online: true, beat: sampleBeat }, since(1)), 'unknown');
+    assert.equal(lackingOf({ online: true, beat: null }, since(1)), 'unknown');
+    assert.equal(lackingOf({ online: false, beat: beat(100, 0) }, since(1)), 'away');
   });
 });
 
@@ -82,6 +83,20 @@ describe('nextVoterChange()', () => {
     assert.deepEqual(nextVoterChange(state, keeping({ b: 5, c: 'away' })), gone);
     assert.deepEqual(nextVoterChange(state, keeping({ a: 5, b: 5, c: 5 })), gone, 'nobody has it');
     assert.deepEqual(nextVoterChange(state, keeping({})), gone);
+  });
+
+  test('takes a vote only where a majority of those who are left is there', () => {
+    const two = stateOf({ wanted: { a: 1, b: 2 }, voters: { a: 1, b: 2, c: 3, d: 4 } });
+    const take = (...demote: number[]) => ({ kind: 'enter', promote: [], demote, remove: [] });
+    assert.deepEqual(nextVoterChange(two, keeping({})), take(3, 4));
+    assert.deepEqual(nextVoterChange(two, keeping({ d: 'away' })), take(3, 4), 'who is away may go');
+    assert.equal(nextVoterChange(two, keeping({ b: 'away' })), undefined, 'a could decide nothing alone');
+    const one = stateOf({ wanted: { a: 1, b: 2 }, voters: { a: 1, b: 2, c: 3 } });
+    assert.equal(nextVoterChange(one, keeping({ b: 'away' })), undefined);
+    const coming = stateOf({ wanted: { a: 1, b: 2, e: 5 }, voters: { a: 1, b: 2, c: 3 }, learners: [5] });
+    assert.equal(nextVoterChange(coming, { ...keeping({ b: 'away' }), isCaughtUp: () => false }), undefined);
+    const both = { kind: 'enter', promote: [5], demote: [3], remove: [] };
+    assert.deepEqual(nextVoterChange(coming, keeping({ b: 'away' })), both);
   });
 
   test('lets an old raft id go although its peer, which votes under a new one, lacks nothing', () => {

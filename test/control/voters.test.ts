@@ -164,6 +164,19 @@ test('voters remove refuses to leave the voters without a majority that is there
   endOf(await removing);
 });
 
+test('voters remove counts the removals that are still to come', async (t) => {
+  const rig = await threeVoters(t);
+  rig.fleet.apply({ kind: 'voter-added', actor: 'root@hub', body: { peer: peerId('web1'), replaces: null } });
+  rig.fleet.apply({ kind: 'member-updated', actor: 'root@web1', body: factsOf('web1', 'web1 votes') });
+  rig.fleet.vote('hub', 'v2', 'v3', 'web1');
+  await takeAway(rig, 'web1');
+  const first = await rig.ask('hub', { name: 'voters-remove', host: 'v2' }, { follow: false });
+  assert.equal(endOf(first).outcome, 'succeeded');
+  const { code, message } = errorOf(await rig.ask('hub', { name: 'voters-remove', host: 'v3' }));
+  assert.equal(code, 'no-majority-left');
+  assert.equal(message, "without 'v3' nothing could be decided: 1 of 2 voters would be there, web1 away");
+});
+
 test('invite warns when it makes two voters of one', async (t) => {
   const rig = await startRig(t, { times: 20 });
   for (const name of ['v2', 'v3'])

@@ -65,10 +65,11 @@ function checkMajorityLeft(command: ChangeCommand, context: CommandContext): voi
   if (command.name === 'voters-add') return;
   const state = stateOf(context);
   const gone = peerNamed(command.host, state);
-  const inForce = state.voterSet.voters.map(({ peer }) => peer);
-  if (!inForce.includes(gone.peer)) return;
+  // Who votes once all that was asked for before is in force, not who does now.
+  const wanted = votingMembers(state).map(({ peer }) => peer);
+  if (!wanted.includes(gone.peer)) return;
   const added = command.name === 'voters-replace' ? [peerNamed(command.by, state).peer] : [];
-  const left = [...inForce.filter((peer) => peer !== gone.peer), ...added];
+  const left = [...wanted.filter((peer) => peer !== gone.peer), ...added];
   const away = left.filter((peer) => !context.isOnline(peer)).flatMap((peer) => state.members[peer]?.name ?? []);
   const there = left.length - away.length;
   if (left.length === 0 || there >= majorityOf(left.length)) return;
