@@ -47,6 +47,12 @@ export interface Checkpoint {
   readonly stateHash: string;
 }
 
+export interface Prepared {
+  /** For a batch of the caller, who calls believe() once that is on the disk. */
+  readonly operations: readonly StoreOperation[];
+  readonly believe: () => void;
+}
+
 export interface Certificates extends CertificateKeeper {
   /** Reads what is kept; what is damaged is left out and logged, and what is overruled is deleted. Called once, before all others. */
   load(): Promise<void>;
@@ -66,9 +72,8 @@ export interface Certificates extends CertificateKeeper {
   checkpoints(): ReadonlyMap<number, Checkpoint>;
   /** Takes note of the applied index and of the voters in force after it. */
   applied(state: { readonly index: number; readonly voterSet: VoterSet }): void;
-  /** What writes something checked, for the batch of the caller, who calls believe() once that is on the disk. */
-  operations(certified: Certified): StoreOperation[];
-  believe(certified: Certified): void;
+  /** Gets something checked ready for the disk and for the memory: what it makes needless leaves both. */
+  prepare(certified: Certified): Prepared;
   /** Lets go of checkpoints below an index: their snapshots have left. */
   forgetCheckpoints(below: number): Promise<void>;
 }
@@ -141,8 +146,7 @@ export function createCertificates(init: {
   }
 
   function removeKept(index: number): void {
-    kept.delete(index);
-    indexes.splice(indexes.indexOf(index), 1);
+    if (kept.delete(index)) indexes.splice(indexes.indexOf(index), 1);
   }
 
   function place(certificate: Certificate): void {
@@ -196,6 +200,18 @@ export function createCertificates(init: {
     return [...tooClose, ...apart.slice(0, -milestonesMax)];
   }
 
+  function believe({ certificate, configuration, checkpoint }: Certified, leaving: readonly number[]): void {
+    for (const index of leaving) removeKept(index);
+    place(certificate);
+    if (configuration !== undefined) {
+      trust = takeConfiguration(trust, configuration, serving);
+      proven.set(certificate.index, certificate);
+      for (const index of unjudged.keys()) placeConfiguration(index);
+    }
+    if (checkpoint !== undefined) placeCheckpoint(checkpoint);
+    init.onCertified(certificate);
+  }
+
   async function takeInTurn(certificate: Certificate): Promise<void> {
     const { index } = certificate;
     const set = api.voterSetBefore(index);
@@ -209,8 +225,9 @@ export function createCertificates(init: {
     const certified = await init.certifiedOf(certificate);
     if (certified === undefined) return;
     const isSynced = certified.configuration !== undefined || certified.checkpoint !== undefined || keeps().has(index);
-    await store.batch(api.operations(certified), { sync: isSynced });
-    api.believe(certified);
+    const { operations, believe } = api.prepare(certified);
+    await store.batch(operations, { sync: isSynced });
+    believe();
   }
 
   const api: Certificates = {
@@ -255,27 +272,19 @@ export function createCertificates(init: {
       turn = taken.catch(() => undefined);
       return taken;
     },
-    operations({ certificate, configuration, checkpoint }) {
+    prepare(certified) {
+      const { certificate, configuration, checkpoint } = certified;
       const { index } = certificate;
+      const leaving = needless(index);
       const put = (prefix: string, at: number, record: object) =>
         ({ type: 'put', key: keyOf(prefix, at), value: encode(record) }) as const;
-      return [
-        ...needless(index).map((old) => ({ type: 'del', key: keyOf(families.certificate, old) }) as const),
+      const operations = [
+        ...leaving.map((old) => ({ type: 'del', key: keyOf(families.certificate, old) }) as const),
         put(families.certificate, index, certificate),
         ...(configuration === undefined ? [] : [put(families.configuration, index, configuration)]),
         ...(checkpoint === undefined ? [] : [put(families.checkpoint, index, checkpoint)]),
       ];
-    },
-    believe({ certificate, configuration, checkpoint }) {
-      for (const index of needless(certificate.index)) removeKept(index);
-      place(certificate);
-      if (configuration !== undefined) {
-        trust = takeConfiguration(trust, configuration, serving);
-        proven.set(certificate.index, certificate);
-        for (const index of unjudged.keys()) placeConfiguration(index);
-      }
-      if (checkpoint !== undefined) placeCheckpoint(checkpoint);
-      init.onCertified(certificate);
+      return { operations, believe: () => believe(certified, leaving) };
     },
     async forgetCheckpoints(below) {
       const leaving = [...checkpoints].filter(([index]) => index < below);

@@ -22,24 +22,31 @@ interface Keeping {
 
 /** Takes entries that a certificate covers. */
 export async function takeEntries({ certificates, log, replica }: Keeping, proven: Proven): Promise<void> {
-  await log.append(proven.entries, certificates.operations(proven));
+  const { operations, believe } = certificates.prepare(proven);
+  await log.append(proven.entries, operations);
   replica.apply(proven.entries);
-  certificates.believe(proven);
+  believe();
 }
 
 /** Takes the state of a checkpoint in the place of the own one, which is older. */
 export async function takeState({ certificates, log, replica }: Keeping, proven: ProvenState): Promise<void> {
   const { state, data, proofs, checkpoint } = proven;
   const { certificate } = checkpoint;
-  const certified = [...proofs.map((configuration) => ({ certificate: configuration.certificate, configuration }))];
+  const changes = proofs.map((configuration) =>
+    certificates.prepare({ certificate: configuration.certificate, configuration }),
+  );
+  const end = certificates.prepare({ certificate, checkpoint });
   // The proofs lie on the disk before the state that hangs on them; without it they are worth no less.
-  await log.append([], [...certified, { certificate, checkpoint }].flatMap(certificates.operations));
-  for (const each of certified) certificates.believe(each);
+  await log.append(
+    [],
+    [...changes, end].flatMap(({ operations }) => operations),
+  );
+  for (const { believe } of changes) believe();
   // It may have been on another branch than the one that the generation goes on from.
   if (state.generation > replica.state().generation) await certificates.forgetBefore(state.generation);
   const { index, term, chainHash } = state;
   await replica.restore({ index, term, chainHash, data });
-  certificates.believe({ certificate, checkpoint });
+  end.believe();
   await log.clear();
 }
 

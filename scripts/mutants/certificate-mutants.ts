@@ -130,4 +130,11 @@ export const certificateMutants: readonly Mutant[] = [
     replacement: '(own.raftId === 0 && isOver() ? undefined : identity.sign(bytes))',
     tests: ['test/node/voting-key.test.ts'],
   },
+  {
+    name: 'lets other certificates leave the memory than the disk',
+    file: 'node/ledger/certificates.ts',
+    text: 'believe: () => believe(certified, leaving)',
+    replacement: 'believe: () => believe(certified, needless(index))',
+    tests: ['test/ledger/certificates.test.ts'],
+  },
 ];
