@@ -1,6 +1,7 @@
 // Owns the loop around the core: ticks and messages go in; writes, messages and applied entries come out. It performs the
 // duties that core/README.md lists, in asynchronous mode, so that a slow disk or state machine never delays a heartbeat.
 
+import { appendEntriesMax } from '../../protocols/consensus-message.ts';
 import type { SnapshotMetadata } from '../../protocols/consensus-record.ts';
 import { type ErrorRecord, ParleyError, toErrorRecord } from '../../protocols/errors.ts';
 import type { Clock, Logger, Mesh, RandomBytes } from '../interfaces.ts';
@@ -9,6 +10,7 @@ import { ApplyThread } from './apply-thread.ts';
 import {
   appendThread,
   applyThread,
+  entryOverheadBytes,
   type Message,
   nobody,
   type RaftOptions,
@@ -27,8 +29,8 @@ import { standDelayMs } from './timing-core.ts';
 import type { StateMachine } from './types.ts';
 import { Proposals, Reads } from './waiters.ts';
 
-/** Bytes of entries in one append message: keeps a frame well below messageBytesMax. */
-const appendBytesMax = 256 * 1024;
+/** Bytes of entries in one append message: a follower takes as many entries, were they all empty. 256 KiB, well below messageBytesMax. */
+const appendBytesMax = appendEntriesMax * entryOverheadBytes;
 /** Bytes of entries in the state machine's hands. */
 const applyBytesMax = 1024 * 1024;
 /** Payload bytes that a leader takes before they are committed. */

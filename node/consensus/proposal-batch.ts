@@ -1,9 +1,9 @@
 // Owns the proposals of one moment: those that callers make before the event loop goes on are proposed together, so that each
-// follower gets one message for all of them instead of one for each.
+// follower gets a message for many of them instead of one for each.
 
 import type { Position } from './types.ts';
 
-/** Data bytes proposed together: one append message. A larger entry goes alone. */
+/** Data bytes proposed together: about what one append message takes. */
 const batchBytesMax = 256 * 1024;
 
 interface Proposal {

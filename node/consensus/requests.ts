@@ -14,6 +14,7 @@ import type { Consensus, ConsensusStatus, Position, StateMachine, VotersChange, 
 
 /** Bytes of one page of committed entries: fits a message with room for its envelope. */
 const pageBytesMax = 512 * 1024;
+const proposing = 'propose an entry';
 
 export interface Parts {
   readonly engine: Engine;
@@ -31,7 +32,10 @@ export interface Running extends Parts {
 export function running(parts: Parts): Running {
   const { engine } = parts;
   const batch = new ProposalBatch({
-    propose: (data) => append(engine, data.length, (raw) => raw.proposeAll(data)),
+    propose(data) {
+      requireLeader(engine, proposing);
+      return append(engine, data.length, (raw) => raw.proposeAll(data));
+    },
     wait: (position, signal) => engine.proposals.add(position, signal),
   });
   return { ...parts, batch };
@@ -71,7 +75,7 @@ export function statusOf({ engine, stateMachine, certifier }: Running): Consensu
 
 export function propose(running: Running, data: Uint8Array, { signal }: WaitOptions): Promise<Position> {
   requireSize(data, 'entry');
-  requireTaker(running);
+  requireTaker(running, proposing);
   return running.batch.add(data, signal);
 }
 
@@ -81,7 +85,7 @@ export function changeVoters(
   options: WaitOptions,
 ): Promise<Position> {
   const { engine } = running;
-  requireLeader(engine);
+  requireTaker(running, 'change the voters');
   const { raftId } = engine.raw.status();
   if (steps.some((step) => step.raftId === raftId && step.kind !== 'add-voter')) {
     // The entry that removes the leader can outlive it on the removed alone, whose logs then outrank everybody's left.
@@ -95,14 +99,12 @@ export function changeVoters(
   }
   const change = { transition, steps, context: contextOf(preview.configuration) };
   requireSize(encodeConfigurationChange(change), 'change of voters');
-  requireTaker(running);
   const position = append(engine, 1, (raw) => raw.proposeConfiguration(change));
   return engine.proposals.add(position, options.signal);
 }
 
 /** Appends entries to our log as its leader; gives the position of the first. */
 function append(engine: Engine, count: number, call: (raw: RawNode) => Refusal | undefined): Position {
-  requireLeader(engine);
   if (engine.act(call) !== undefined) throw busy('entries that are not committed yet');
   return { index: engine.raw.lastIndex() - count + 1, term: engine.raw.status().term };
 }
@@ -120,22 +122,23 @@ export function readIndex({ engine, stateMachine }: Running, options: WaitOption
   return done;
 }
 
+/** Hands leadership to whoever of these voters has the most of the log, and so leads soonest. */
 export function transferLeadership(
-  running: Running,
-  toRaftId: number,
+  { engine }: Running,
+  isWanted: (raftId: number) => boolean,
   { signal }: WaitOptions,
   onRoleChange: Consensus['onRoleChange'],
 ): Promise<void> {
-  const { engine } = running;
-  requireLeader(engine);
-  const { raftId, members, term } = engine.raw.status();
-  const isVoter = members.voters.incoming.has(toRaftId);
-  if (!isVoter || toRaftId === raftId) {
-    throw new ParleyError(
-      'transfer-failed',
-      `cannot hand leadership to ${toRaftId}: it is ${isVoter ? 'the leader' : 'no voter'}`,
-    );
+  requireLeader(engine, 'hand leadership over');
+  const { raftId, term, members, progress } = engine.raw.status();
+  const candidates = progress.filter(
+    ([id, { recentActive }]) => id !== raftId && recentActive && members.voters.incoming.has(id) && isWanted(id),
+  );
+  const [best] = candidates.sort(([, a], [, b]) => b.match - a.match);
+  if (best === undefined) {
+    throw new ParleyError('transfer-failed', 'none of the voters that are to lead can be reached', { retryable: true });
   }
+  const [successor] = best;
   return new Promise((resolve, reject) => {
     const unsubscribe = onRoleChange((status) => {
       if (status.role === 'leader' && status.term === term) return;
@@ -145,7 +148,9 @@ export function transferLeadership(
     const giveUp = (): void => {
       settle();
       reject(
-        new ParleyError('transfer-failed', `${toRaftId} did not take over the leadership in time`, { retryable: true }),
+        new ParleyError('transfer-failed', `${successor} did not take over the leadership in time`, {
+          retryable: true,
+        }),
       );
     };
     const settle = (): void => {
@@ -153,19 +158,8 @@ export function transferLeadership(
       signal.removeEventListener('abort', giveUp);
     };
     signal.addEventListener('abort', giveUp, { once: true });
-    engine.act((raw) => raw.transferLeadership(toRaftId));
+    engine.act((raw) => raw.transferLeadership(successor));
   });
-}
-
-/** The voter that is best placed to lead next; nobody when we do not lead or are alone. */
-export function successorOf({ engine }: Running): number {
-  const { raftId, role, members, progress } = engine.raw.status();
-  if (role !== 'leader' || engine.failure()) return nobody;
-  const candidates = progress.filter(
-    ([id, { recentActive }]) => id !== raftId && recentActive && members.voters.incoming.has(id),
-  );
-  const [best] = candidates.sort(([, a], [, b]) => b.match - a.match);
-  return best?.[0] ?? nobody;
 }
 
 export async function compact({ engine, store, stateMachine }: Running, index: number): Promise<void> {
@@ -203,13 +197,11 @@ export function metadataAt(engine: Engine, store: LogStore, index: number): Snap
 }
 
 /** This voter leads and takes proposals now. */
-function requireTaker({ engine, batch }: Running): void {
-  requireLeader(engine);
+function requireTaker({ engine, batch }: Running, what: string): void {
+  requireLeader(engine, what);
   if (!engine.proposals.hasRoomBeside(batch.size)) throw busy('proposals');
   if (engine.raw.status().transferTarget === nobody) return;
-  throw new ParleyError('not-controller', 'cannot propose an entry: leadership is being handed over', {
-    retryable: true,
-  });
+  throw new ParleyError('not-controller', `cannot ${what}: leadership is being handed over`, { retryable: true });
 }
 
 function requireSound(engine: Engine, what: string): void {
@@ -221,12 +213,12 @@ function requireSound(engine: Engine, what: string): void {
   });
 }
 
-function requireLeader(engine: Engine): void {
-  requireSound(engine, 'propose an entry');
+function requireLeader(engine: Engine, what: string): void {
+  requireSound(engine, what);
   const { role, leader } = engine.raw.status();
   if (role === 'leader') return;
   const known = leader === nobody ? 'no leader is known' : `voter ${leader} leads`;
-  throw new ParleyError('not-controller', `cannot propose an entry here: ${known}`, { retryable: true });
+  throw new ParleyError('not-controller', `cannot ${what} here: ${known}`, { retryable: true });
 }
 
 function requireSize(data: Uint8Array, what: string): void {

@@ -121,8 +121,11 @@ export interface Consensus extends Startable {
    * @throws ParleyError `timed-out` (retryable), `busy` (retryable), `held-up` as propose().
    */
   readIndex(options: WaitOptions): Promise<number>;
-  /** Hands leadership over; resolves once this peer no longer leads. @throws ParleyError `not-controller`, `transfer-failed` (retryable) */
-  transferLeadership(toRaftId: number): Promise<void>;
+  /**
+   * Hands leadership to whoever of these voters leads soonest; resolves once this peer no longer leads.
+   * @throws ParleyError `not-controller`, `transfer-failed` (retryable), `held-up` as propose().
+   */
+  transferLeadership(among: readonly number[]): Promise<void>;
   /** Drops log entries up to an index that the state machine holds durably. Leave a tail for slow followers. */
   compact(index: number): Promise<void>;
   /**

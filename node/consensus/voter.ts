@@ -6,7 +6,6 @@ import type { CommittedEntry } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { Clock, Logger, Mesh, RandomBytes } from '../interfaces.ts';
 import { Certifier } from './certifier.ts';
-import { nobody } from './core/index.ts';
 import { Engine } from './engine.ts';
 import { advised } from './log-damage.ts';
 import type { Snapshot } from './log-records.ts';
@@ -77,8 +76,8 @@ export class Voter implements Consensus {
     await this.#starting?.catch(() => undefined);
     const running = this.#running;
     if (!running) return;
-    const successor = requests.successorOf(running);
-    if (successor !== nobody) await this.#handOver(successor, handoverMs).catch(() => undefined);
+    // Nothing to do where it does not lead, or alone.
+    await this.#handOver(() => true, handoverMs).catch(() => undefined);
     this.#running = undefined;
     running.shelf.clear();
     running.certifier?.stop();
@@ -101,8 +100,8 @@ export class Voter implements Consensus {
     return requests.readIndex(this.#required(), options);
   }
 
-  async transferLeadership(toRaftId: number): Promise<void> {
-    await this.#handOver(toRaftId, 2 * this.#init.electionMinMs);
+  async transferLeadership(among: readonly number[]): Promise<void> {
+    await this.#handOver((raftId) => among.includes(raftId), 2 * this.#init.electionMinMs);
   }
 
   async compact(index: number): Promise<void> {
@@ -193,10 +192,10 @@ export class Voter implements Consensus {
     for (const listener of this.#listeners) listener(status);
   }
 
-  async #handOver(toRaftId: number, timeoutMs: number): Promise<void> {
+  async #handOver(isWanted: (raftId: number) => boolean, timeoutMs: number): Promise<void> {
     const signal = AbortSignal.timeout(timeoutMs);
     const onRoleChange: Consensus['onRoleChange'] = (listener) => this.onRoleChange(listener);
-    await requests.transferLeadership(this.#required(), toRaftId, { signal }, onRoleChange);
+    await requests.transferLeadership(this.#required(), isWanted, { signal }, onRoleChange);
   }
 }
 

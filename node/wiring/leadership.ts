@@ -101,22 +101,11 @@ export function votersOf(components: {
     return learner?.active === true && learner.match > 0 && lastIndex - learner.match <= promotionLagMax;
   }
 
-  /** Whoever has the most of the log leads soonest. */
-  async function handOver(to: readonly number[]): Promise<void> {
-    const { progress = [] } = consensus.status();
-    const fit = progress.filter(({ raftId, active }) => active && to.includes(raftId));
-    const [best] = fit.sort((a, b) => b.match - a.match);
-    if (best !== undefined) return consensus.transferLeadership(best.raftId);
-    throw new ParleyError('transfer-failed', 'none of the voters that stay can be reached to lead', {
-      retryable: true,
-    });
-  }
-
   return {
     facts: () => ({ ownRaftId: consensus.status().raftId, isCaughtUp, isCertified: isCertified() }),
     onCertified: components.onCertified,
     async changeVoters(change, options) {
-      if (change.kind === 'hand-over') return handOver(change.to);
+      if (change.kind === 'hand-over') return consensus.transferLeadership(change.to);
       const contextOf = (configuration: Configuration): Uint8Array =>
         encodeConfigurationContext({ configuration, voters: identitiesIn(configuration, state()) });
       await consensus.changeVoters({ ...stepsOf(change), contextOf }, options);

@@ -175,7 +175,7 @@ async function main(plan: VoterPlan): Promise<void> {
     if (task.do === 'status') return consensus.status();
     if (task.do === 'propose') return measure(task.clients, task.durationMs, propose);
     if (task.do === 'write') return writeBatches(await openStore(join(plan.folder, 'bare')), task.durationMs);
-    if (task.do === 'hand-over') return consensus.transferLeadership(task.to);
+    if (task.do === 'hand-over') return consensus.transferLeadership([task.to]);
     if (task.do === 'transfer') return transfer(mesh, peerOf(task.to), task.bytes);
     if (task.do === 'compact') {
       counter.state = await largeState();

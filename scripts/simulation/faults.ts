@@ -177,7 +177,7 @@ function transferLeadership(fleet: Fleet, chance: Chance): void {
   const target = others.length === 0 ? undefined : chance.pick(others);
   if (leader === undefined || target === undefined) return;
   fleet.time.schedule(0, leader.life, `hands over to ${target.life.name}`, () => {
-    leader.consensus.transferLeadership(target.consensus.status().raftId).then(
+    leader.consensus.transferLeadership([target.consensus.status().raftId]).then(
       () => fleet.count('transfers'),
       () => undefined,
     );

@@ -117,7 +117,7 @@ test('a leader that refuses asks nobody, and the others do not need it to refuse
     assert.equal(listOf(leader).certificateAt(bad), undefined);
     const [next] = others(fleet, leader);
     assert.ok(next);
-    await leader.consensus.transferLeadership(next.raftId);
+    await leader.consensus.transferLeadership([next.raftId]);
     await certifiedAt(others(fleet, leader), bad);
   }));
 

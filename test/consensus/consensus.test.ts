@@ -179,7 +179,7 @@ test('changeVoters() brings in a learner, makes it a voter and removes another',
       contextOf: () => new TextEncoder().encode('retired'),
     };
     await assert.rejects(leader.consensus.changeVoters(retire, soon()), code('voters-unchanged'));
-    await leader.consensus.transferLeadership(2);
+    await leader.consensus.transferLeadership([2]);
     const next = await fleet.leader();
     await next.consensus.changeVoters(retire, soon());
     await until(
@@ -278,14 +278,14 @@ test('a follower that was cut off comes back without deposing the leader', () =>
     assert.equal(leader.consensus.status().term, term);
   }));
 
-test('transferLeadership() hands over to the voter that is named', () =>
+test('transferLeadership() hands over to the voters that are named', () =>
   withFleet({ voters: 3 }, async (fleet) => {
     const leader = await fleet.leader();
     const target = fleet.voters.find((voter) => voter !== leader);
     assert.ok(target);
-    await leader.consensus.transferLeadership(target.raftId);
+    await leader.consensus.transferLeadership([target.raftId]);
     assert.equal((await fleet.leader()).raftId, target.raftId);
-    await assert.rejects(leader.consensus.transferLeadership(target.raftId), code('not-controller'));
+    await assert.rejects(leader.consensus.transferLeadership([target.raftId]), code('not-controller'));
   }));
 
 test('stop() of a leader hands over first', () =>

@@ -8,6 +8,7 @@ export {
   appendThread,
   applyThread,
   entriesBytes,
+  entryOverheadBytes,
   type HardState,
   invariant,
   limitEntries,

@@ -101,9 +101,10 @@ export const isLocalType = (type: MessageType): boolean => localTypes.has(type);
 export const isResponseType = (type: MessageType): boolean => responseTypes.has(type);
 export const isStorageThread = (raftId: number): boolean => raftId === appendThread || raftId === applyThread;
 
-const entryOverheadBytes = 64;
+/** What the rest of an entry weighs beside its data, as encoded at most. */
+export const entryOverheadBytes = 64;
 
-/** What an entry weighs against message and apply limits: its data and a flat cost for the rest, as encoded at most. */
+/** What an entry weighs against message and apply limits. */
 export const entryBytes = (entry: RaftEntry): number => entry.data.byteLength + entryOverheadBytes;
 
 export function entriesBytes(entries: readonly RaftEntry[]): number {
