@@ -111,7 +111,8 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
       const isCheckpoint = (index: number, hash: string): boolean =>
         certificates.checkpoints().get(index)?.stateHash === hash;
       const snapshots = createSnapshotStore({ store, logger, generations, isCheckpoint });
-      const first = (await snapshots.load()) ?? genesis.state;
+      const stored = await snapshots.load();
+      const first = stored?.state ?? genesis.state;
       if (first.voterSet.index < (init.contactsIndex ?? 0)) contacts = init.contacts ?? contacts;
       if (first.fleet !== genesis.fleet) throw wrongFleet(first.fleet, genesis.fleet);
       const log = createEntryLog(store, logger);
@@ -122,6 +123,7 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
       }
       const replica = createReplica({
         first,
+        storedBytes: stored?.bytes,
         snapshots,
         logger,
         generations,

@@ -34,6 +34,8 @@ export interface Replica {
 
 export function createReplica(init: {
   readonly first: LedgerState;
+  /** Bytes of the snapshot that the first state was read from; undefined when none is stored. */
+  readonly storedBytes: number | undefined;
   readonly snapshots: SnapshotStore;
   readonly logger: Logger;
   /** Called with each entry and what it came to, before the listeners. */
@@ -50,7 +52,7 @@ export function createReplica(init: {
   const { snapshots, logger, generations } = init;
   const rules = { levelMax: init.stopsAtLevel ? ledgerLevelMax : Number.POSITIVE_INFINITY, generations };
   let state = init.first;
-  let saved = { index: init.first.index, bytes: 0 };
+  let saved = init.storedBytes === undefined ? undefined : { index: init.first.index, bytes: init.storedBytes };
   let bytesSince = 0;
   let saving: Promise<unknown> = Promise.resolve();
   /** Checkpoints whose state is on its way to the disk. */
@@ -145,14 +147,14 @@ export function createReplica(init: {
       const entries = state.index - Math.max(checkpointBegun, checkpointIndex);
       const isDue =
         entries >= checkpointEntriesMax ||
-        (entries >= checkpointEntriesMin && bytesSince * 4 >= saved.bytes) ||
+        (entries >= checkpointEntriesMin && bytesSince * 4 >= (saved?.bytes ?? 0)) ||
         // Who has less than a new generation's base gets the rest from nobody.
         Math.max(checkpointBegun, checkpointIndex) < generationIndex;
       return isDue || checkpointBegun > 0 ? { kind: 'checkpoint-begun', actor, body: {} } : undefined;
     },
     async close() {
       await saving;
-      if (state.index === saved.index && saved.bytes > 0) return;
+      if (state.index === saved?.index) return;
       await keep(state).catch((error) =>
         logger.error({ error: String(error) }, 'the ledger could not store a last snapshot'),
       );

@@ -18,9 +18,14 @@ const checkpointsKept = 2;
 const othersKept = 3;
 const prefix = 'snapshot/';
 
+export interface StoredState {
+  readonly state: LedgerState;
+  readonly bytes: number;
+}
+
 export interface SnapshotStore {
-  /** The newest undamaged state; undefined when there is none. */
-  load(): Promise<LedgerState | undefined>;
+  /** The newest undamaged state and the bytes of its snapshot; undefined when there is none. */
+  load(): Promise<StoredState | undefined>;
   /** Stores a snapshot on the disk; old ones leave. A rejected call has changed nothing that load() needs. */
   save(snapshot: LedgerSnapshot): Promise<void>;
   /** Place and SHA-256 of a kept snapshot. */
@@ -50,8 +55,8 @@ export function createSnapshotStore(init: {
   const kept = new Map<number, Kept>();
 
   /** Newest first: one at a time in memory. */
-  async function load(): Promise<LedgerState | undefined> {
-    let newest: LedgerState | undefined;
+  async function load(): Promise<StoredState | undefined> {
+    let newest: StoredState | undefined;
     for (let end = endOf(prefix); ; ) {
       const [last] = await store.range({ gte: prefix, lt: end, limit: 1, reverse: true });
       if (last === undefined) return newest;
@@ -63,7 +68,7 @@ export function createSnapshotStore(init: {
       const state = isRead ? await stateOf({ ...found.head, index, data: found.data }) : undefined;
       const isOut = state !== undefined && isOverruled(generations, state);
       kept.set(index, { keys: pairs.map(([key]) => key), head: isOut ? undefined : found?.head });
-      if (!isOut) newest ??= state;
+      if (state !== undefined && !isOut) newest ??= { state, bytes: found?.data.byteLength ?? 0 };
     }
   }
 

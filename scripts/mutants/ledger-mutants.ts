@@ -229,4 +229,11 @@ export const ledgerMutants: readonly Mutant[] = [
     replacement: 'withMemory(blobBytesMax / 8, async',
     tests: ['test/ledger/blobs.test.ts'],
   },
+  {
+    name: 'forgets at a restart how large its snapshot is',
+    file: 'node/ledger/replica.ts',
+    text: 'bytes: init.storedBytes };',
+    replacement: 'bytes: 0 };',
+    tests: ['test/ledger/replica.test.ts'],
+  },
 ];
