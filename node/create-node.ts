@@ -87,7 +87,7 @@ export async function createNode(config: LoadedConfig): Promise<TurningPeer> {
     isFrozen: membership.frozen !== undefined,
   })({
     mesh: mesh.mesh,
-    isNamed: async (hash) => (await folder.namedGenerations()).includes(hash),
+    namedHashes: folder.namedGenerations,
     members: () => mesh.ledger.state().members,
     onTurn: watch.turn,
     clock,

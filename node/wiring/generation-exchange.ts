@@ -39,8 +39,8 @@ export interface GenerationExchangeInit {
 
 export function createGenerationExchange(init: GenerationExchangeInit): (components: {
   readonly mesh: Pick<Mesh, 'handle' | 'open' | 'connectedPeers' | 'onPeerChange'>;
-  /** Whether root has named a record by its hash on this device. */
-  readonly isNamed: (hash: string) => Promise<boolean>;
+  /** Hashes of the records that root has named on this device. */
+  readonly namedHashes: () => Promise<readonly string[]>;
   /** The fleet's members, as far as this peer knows. */
   readonly members: () => LedgerState['members'];
   /** Called with what is to become of this peer. */
@@ -49,7 +49,7 @@ export function createGenerationExchange(init: GenerationExchangeInit): (compone
   readonly logger: Logger;
 }) => Startable {
   const { fleet, recoveryKey, known } = init;
-  return ({ mesh, isNamed, members, onTurn, clock, logger }) => {
+  return ({ mesh, namedHashes, members, onTurn, clock, logger }) => {
     const doubtful = new Map<string, GenerationRecord>();
     let stops: (() => void)[] = [];
     let stopping = new AbortController();
@@ -77,28 +77,28 @@ export function createGenerationExchange(init: GenerationExchangeInit): (compone
         await stream.send(encode({ version: 1, known: named }));
         const bytes = await stream.receive({ signal });
         if (bytes === undefined) return;
-        await consider(decode(generationAnswerSchema, bytes, messageBytesMax, 'generations').records, peer);
+        const { records } = decode(generationAnswerSchema, bytes, messageBytesMax, 'generations');
+        consider(records, await namedHashes(), peer);
       } finally {
         stream.abort(new Error('the question is answered'));
       }
     }
 
-    async function consider(records: readonly GenerationRecord[], peer: string): Promise<void> {
-      const believed: GenerationRecord[] = [];
-      for (const record of records) {
-        if (record.fleet === fleet && (await isBelieved(record, peer))) believed.push(record);
-      }
+    function consider(records: readonly GenerationRecord[], named: readonly string[], peer: string): void {
+      const believed = records.filter((record) => record.fleet === fleet && isBelieved(record, named, peer));
       const newest = Math.max(...[...known, ...believed].map(({ number }) => number));
       const fresh = new Map<number, GenerationRecord>();
       for (const record of believed.toSorted((a, b) => a.number - b.number)) {
         if (record.number < (known.at(-1)?.number ?? 0)) continue;
         const pinned = fresh.get(record.number) ?? known.find(({ number }) => number === record.number);
         const [hash, pinnedHash] = [generationHash(record), pinned && generationHash(pinned)];
-        if (hash === pinnedHash || (pinnedHash !== undefined && (await isNamed(pinnedHash)))) continue;
-        if (pinned === undefined || (await isNamed(hash))) fresh.set(record.number, record);
+        if (hash === pinnedHash || (pinnedHash !== undefined && named.includes(pinnedHash))) continue;
+        if (pinned === undefined || named.includes(hash)) fresh.set(record.number, record);
         // A newer generation settles which of two rivals was right.
-        else if (record.number === newest && !init.isFrozen)
-          return onTurn({ kind: 'freeze', reason: rivalText(pinned, record) });
+        else if (record.number === newest && !init.isFrozen) {
+          onTurn({ kind: 'freeze', reason: rivalText(pinned, record) });
+          return;
+        }
       }
       const taken = [...fresh.values()];
       if (taken.length > 0) onTurn({ kind: 'new-generation', records: taken, contacts: contactsFor(taken) });
@@ -114,10 +114,10 @@ export function createGenerationExchange(init: GenerationExchangeInit): (compone
       return contacts.sort((a, b) => b.raftId - a.raftId).slice(0, contactsMax);
     }
 
-    async function isBelieved(record: GenerationRecord, peer: string): Promise<boolean> {
+    function isBelieved(record: GenerationRecord, named: readonly string[], peer: string): boolean {
       if (isSignedByRecoveryKey(recoveryKey, record)) return true;
       const hash = generationHash(record);
-      if (await isNamed(hash)) return true;
+      if (named.includes(hash)) return true;
       if (doubtful.size < doubtfulMax && !doubtful.has(hash)) {
         doubtful.set(hash, record);
         const advice = `the fleet's recovery key has not signed it: if it is right, run 'parley trust ${hash}' as root here`;
@@ -141,11 +141,15 @@ export function createGenerationExchange(init: GenerationExchangeInit): (compone
       for (const [peer] of silent.slice(0, retriesMax)) askSafely(peer);
     }
 
-    function lookAgain(): void {
+    async function lookAgain(): Promise<void> {
       if (doubtful.size === 0) return;
-      consider([...doubtful.values()], 'earlier').catch((error: unknown) => {
+      try {
+        const named = await namedHashes();
+        const vouched = [...doubtful].filter(([hash]) => named.includes(hash)).map(([, record]) => record);
+        consider(vouched, named, 'earlier');
+      } catch (error) {
         logger.warn({ error: String(error) }, 'cannot tell whether root has named a generation');
-      });
+      }
     }
 
     function onPeer(peer: string, connected: boolean): void {
@@ -157,7 +161,11 @@ export function createGenerationExchange(init: GenerationExchangeInit): (compone
     return {
       async start() {
         stopping = new AbortController();
-        stops = [mesh.onPeerChange(onPeer), clock.every(retryMs, askAgain), clock.every(lookPeriodMs, lookAgain)];
+        stops = [
+          mesh.onPeerChange(onPeer),
+          clock.every(retryMs, askAgain),
+          clock.every(lookPeriodMs, () => void lookAgain()),
+        ];
         for (const { peer } of mesh.connectedPeers()) askSafely(peer);
       },
       async stop() {

@@ -75,7 +75,7 @@ async function openSession(order: SessionsOrder, number: number): Promise<Sessio
   const mesh = createMesh({ privateKey, listen: [], discovery: 'none' })(parts);
   const generations = createGenerationExchange({ fleet: chainHash, recoveryKey: '', known: [], isFrozen: false })({
     ...{ mesh, clock: systemClock, logger: silent },
-    ...{ isNamed: async () => false, members: () => ({}), onTurn: () => undefined },
+    ...{ namedHashes: async () => [], members: () => ({}), onTurn: () => undefined },
   });
   const signal = AbortSignal.timeout(servedMs);
   const connected = connection(mesh, signal);

@@ -256,14 +256,14 @@ export const membershipMutants: readonly Mutant[] = [
   {
     name: 'takes a rival for the generation that it keeps to',
     file: 'node/wiring/generation-exchange.ts',
-    text: 'if (pinned === undefined || (await isNamed(hash)))',
+    text: 'if (pinned === undefined || named.includes(hash))',
     replacement: 'if (pinned === undefined || hash.length > 0)',
     tests: [recovery],
   },
   {
     name: 'freezes at a rival of what root has named',
     file: 'node/wiring/generation-exchange.ts',
-    text: 'if (pinned === undefined || (await isNamed(hash)))',
+    text: 'if (pinned === undefined || named.includes(hash))',
     replacement: 'if (pinned === undefined)',
     tests: [recovery],
   },

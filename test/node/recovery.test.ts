@@ -168,7 +168,7 @@ async function told(
   const exchangeOf = (mesh: typeof asker, records: readonly GenerationRecord[], onTurn: (turn: VoteTurn) => void) =>
     createGenerationExchange({ fleet, recoveryKey: keys.publicKey, known: records, isFrozen })({
       ...{ mesh, onTurn, clock: createManualClock(), logger },
-      isNamed: async (name) => named.includes(name),
+      namedHashes: async () => named,
       members: () => createLedgerScript().state().members,
     });
   const exchanges = [exchangeOf(teller, theirs, () => undefined), exchangeOf(asker, known, (turn) => turns.push(turn))];
@@ -211,7 +211,7 @@ test('createGenerationExchange() asks who gave no answer once more, and nobody e
     await stream.close();
   });
   const exchange = createGenerationExchange({ fleet, recoveryKey: keys.publicKey, known: [], isFrozen: false })({
-    ...{ mesh: asker, onTurn: () => undefined, clock, logger, isNamed: async () => false },
+    ...{ mesh: asker, onTurn: () => undefined, clock, logger, namedHashes: async () => [] },
     members: () => createLedgerScript().state().members,
   });
   await Promise.all([asker.start(), teller.start()]);
@@ -250,10 +250,10 @@ test('createGenerationExchange() goes on when it cannot read what root has named
     hasTold.resolve();
   });
   const warned: string[] = [];
-  let named: () => Promise<boolean> = async () => false;
+  let named: () => Promise<string[]> = async () => [];
   const turns: VoteTurn[] = [];
   const exchange = createGenerationExchange({ fleet, recoveryKey: keys.publicKey, known: [], isFrozen: false })({
-    ...{ mesh: asker, onTurn: (turn) => turns.push(turn), clock, isNamed: () => named() },
+    ...{ mesh: asker, onTurn: (turn) => turns.push(turn), clock, namedHashes: () => named() },
     logger: { ...logger, warn: (_fields: unknown, message?: string) => warned.push(message ?? '') },
     members: () => createLedgerScript().state().members,
   });
@@ -269,7 +269,7 @@ test('createGenerationExchange() goes on when it cannot read what root has named
   await look(() => warned.length === 1);
   named = () => Promise.reject(new Error('EIO'));
   await look(() => warned.at(-1) === 'cannot tell whether root has named a generation');
-  named = async () => true;
+  named = async () => [generationHash(unsigned)];
   await look(() => turns[0]?.kind === 'new-generation');
   await exchange.stop();
   await Promise.all([asker.stop(), teller.stop()]);
