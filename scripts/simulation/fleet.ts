@@ -24,7 +24,7 @@ import { forgePage } from './forgery.ts';
 import { Judge } from './judge.ts';
 import { newMachine, reboot } from './machine.ts';
 import { SimulatedNetwork } from './network.ts';
-import { type Hardware, type PeerWitness, type Running, runPeer } from './peer.ts';
+import { type Hardware, type PeerObserver, type Running, runPeer } from './peer.ts';
 import { quickly } from './signatures.ts';
 import { Life, VirtualTime } from './time.ts';
 import { SimulatedVoteFolder, type VoteRecord } from './vote-folder.ts';
@@ -196,7 +196,7 @@ export class Fleet {
     const world = {
       ...{ time: this.time, chance: this.#chance, genesis: this.#genesis, logger: this.#logger, mesh },
       hosts: () => [...this.peers.keys()],
-      witness: this.#witnessOf(peer),
+      observer: this.#observerOf(peer),
       propose: (draft: EntryDraft) =>
         this.#announcer.command(draft, `${name}-announces-${Math.floor(this.time.nowMs)}`),
       onTurn: (turn: VoteTurn) => void this.#turn(peer, turn),
@@ -279,7 +279,7 @@ export class Fleet {
     return peer;
   }
 
-  #witnessOf({ hardware }: Peer): PeerWitness {
+  #observerOf({ hardware }: Peer): PeerObserver {
     const { judge } = this;
     const { name, identity, databases } = hardware;
     return {

@@ -39,7 +39,7 @@ export interface Hardware {
 }
 
 /** What the simulation looks at from outside. */
-export interface PeerWitness {
+export interface PeerObserver {
   /** Stands between consensus and the ledger. */
   stateMachine(ledger: Ledger): StateMachine;
   onLedger(ledger: Ledger): void;
@@ -57,7 +57,7 @@ export interface PeerWorld {
   /** Hosts that the project has. */
   readonly hosts: () => readonly string[];
   readonly mesh: SimulatedMesh;
-  readonly witness: PeerWitness;
+  readonly observer: PeerObserver;
   /** Has the fleet's controller propose something. */
   readonly propose: (draft: EntryDraft) => Promise<unknown>;
   /** The process must start anew as something else. */
@@ -81,7 +81,7 @@ type Basis = ReturnType<typeof basisOf>;
 export async function runPeer(hardware: Hardware, life: Life, world: PeerWorld): Promise<Running> {
   const basis = basisOf(hardware, life, world);
   const { ledger } = basis;
-  world.witness.onLedger(ledger);
+  world.observer.onLedger(ledger);
   await ledger.start();
   world.mesh.follow(ledger.meshMembers());
   const { raftId } = hardware.vote.record;
@@ -97,7 +97,7 @@ export async function runPeer(hardware: Hardware, life: Life, world: PeerWorld):
   void watch.turned.then((turn) => life.isAlive && world.onTurn(turn));
   if (consensus !== undefined) {
     await startVoter(basis, consensus, watch.damaged);
-    world.witness.onConsensus(consensus);
+    world.observer.onConsensus(consensus);
   }
   isBusy = await startDevice(basis, consensus);
   await watch.start();
@@ -151,7 +151,7 @@ function basisOf(hardware: Hardware, life: Life, world: PeerWorld) {
 }
 
 function createVoter({ hardware, disk, world, ledger, clock, logger, randomBytes, mesh }: Basis): Consensus {
-  const stateMachine = world.witness.stateMachine(ledger);
+  const stateMachine = world.observer.stateMachine(ledger);
   const members = ledger.raftMembers();
   const { raftId, key } = hardware.vote.record;
   if (key === undefined) throw new Error(`${hardware.name} votes without a key`);
@@ -182,7 +182,7 @@ async function startDevice(basis: Basis, consensus: Consensus | undefined): Prom
   const store = hardware.databases.journal.open(life);
   const journal = createSimulatedJournal({ self, store, mesh, nowMs: clock.nowMs });
   await journal.start();
-  const { onExecute, onEnded } = world.witness;
+  const { onExecute, onEnded } = world.observer;
   journal.onAppended((report) => report.kind === 'order-ended' && onEnded(report.body.order));
   const machine = createSimulatedMachine({ time: world.time, chance, life, state, onExecute });
   const times = { healthSettleMs: 200, confirmWindowMs: 5_000, fetchPatienceMs: 20_000 };
