@@ -4,17 +4,18 @@
 
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { foundFleet } from '../../node/enrolment.ts';
 import { check } from '../../protocols/codec.ts';
 import { configSchema } from '../../protocols/config.ts';
+import { freePorts } from '../lib/demo-fleet.ts';
 import { printFigures, round, tell } from './bench-fleet.ts';
 import type { Stall } from './loop-probe.ts';
 import { memberIdentity, type SessionsOrder, type SessionsReport } from './member-sessions.ts';
+import { processorSeconds, usageOf } from './process-usage.ts';
 import { seedMembers } from './seed-members.ts';
 
 const isQuick = process.argv.includes('--quick');
@@ -24,39 +25,10 @@ const clientProcesses = 4;
 const behind = 10;
 const settleMs = isQuick ? 1_000 : 20_000;
 const measureMs = isQuick ? 5_000 : 60_000;
-const ticksPerSecond = 100;
 /** As the launcher gives them to a peer. */
 const peerFlags = ['--max-semi-space-size=1', '--optimize-for-size', '--v8-pool-size=1'];
 /** One more of the signatures of a certificate: a pair of a raft id and 64 bytes. */
 const signatureBytes = 68;
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  if (address === null || typeof address === 'string') throw new Error('no free port');
-  return address.port;
-}
-
-async function processorTicks(pid: number): Promise<number> {
-  const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return Number(fields[11]) + Number(fields[12]);
-}
-
-async function rssMiB(pid: number): Promise<number> {
-  const status = await readFile(`/proc/${pid}/status`, 'utf8');
-  return round(Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1]) / 1024, 1);
-}
-
-async function cpuPercent(pid: number): Promise<number> {
-  const before = await processorTicks(pid);
-  const startedMs = performance.now();
-  await wait(measureMs);
-  const seconds = (performance.now() - startedMs) / 1000;
-  return round((((await processorTicks(pid)) - before) / ticksPerSecond / seconds) * 100, 2);
-}
 
 async function answerOf<T>(child: ChildProcess): Promise<T> {
   const exited = once(child, 'exit').then(([code]) => {
@@ -78,7 +50,7 @@ async function end(child: ChildProcess): Promise<void> {
 }
 
 async function measure(folder: string, children: ChildProcess[]): Promise<Record<string, unknown>> {
-  const address = `/ip4/127.0.0.1/tcp/${await freePort()}`;
+  const address = `/ip4/127.0.0.1/tcp/${(await freePorts(1))[0]}`;
   const config = check(configSchema, { version: 1, listen: [address], discovery: 'none', logLevel: 'error' });
   const { peer } = await foundFleet({ stateFolder: folder, config, name: 'gate', site: 'home', nowMs: Date.now() });
   tell(`writing ${membersCount} members into the ledger`);
@@ -95,7 +67,7 @@ async function measure(folder: string, children: ChildProcess[]): Promise<Record
   await answerOf(controller);
   const pid = controller.pid ?? 0;
   await wait(settleMs);
-  const alone = { rssMiB: await rssMiB(pid), cpuPercent: await cpuPercent(pid) };
+  const alone = await usageOf(pid, measureMs);
 
   tell(`${membersCount} members connect at once`);
   const clients = Array.from({ length: clientProcesses }, () =>
@@ -105,7 +77,7 @@ async function measure(folder: string, children: ChildProcess[]): Promise<Record
   await Promise.all(clients.map((client) => answerOf(client)));
   controller.send('watch');
   const startedMs = performance.now();
-  const before = await processorTicks(pid);
+  const before = await processorSeconds(pid);
   const share = membersCount / clientProcesses;
   const reports = await Promise.all(
     clients.map((client, at) => {
@@ -121,7 +93,7 @@ async function measure(folder: string, children: ChildProcess[]): Promise<Record
     }),
   );
   const seconds = (performance.now() - startedMs) / 1000;
-  const busySeconds = ((await processorTicks(pid)) - before) / ticksPerSecond;
+  const busySeconds = (await processorSeconds(pid)) - before;
   const stalled = answerOf<Stall>(controller);
   controller.send('tell');
   const { stallMs, heldMs } = await stalled;
@@ -132,7 +104,7 @@ async function measure(folder: string, children: ChildProcess[]): Promise<Record
 
   tell(`all are served after ${round(seconds, 1)} s; measuring for ${measureMs / 1000} s`);
   await wait(settleMs);
-  const steady = { cpuPercent: await cpuPercent(pid), rssMiB: await rssMiB(pid) };
+  const steady = await usageOf(pid, measureMs);
   return {
     members: membersCount,
     alone,

@@ -79,15 +79,17 @@ class Counter {
   }
 }
 
+const seedOf = (raftId: number): Uint8Array => Buffer.from(sha256Hex(`voter ${raftId}`), 'hex');
+const peerOf = (raftId: number): string => identityFromSeed(seedOf(raftId)).peer;
+
 async function start({
   raftId,
   folder,
   ports,
 }: VoterPlan): Promise<{ mesh: Mesh; consensus: Consensus; counter: Counter }> {
   const raftIds = ports.map((_, position) => position + 1);
-  const seedOf = (id: number): Uint8Array => Buffer.from(sha256Hex(`voter ${id}`), 'hex');
   const contacts = raftIds.map((id) => {
-    const { peer } = identityFromSeed(seedOf(id));
+    const peer = peerOf(id);
     return { peer, addresses: [`/ip4/127.0.0.1/tcp/${ports[id - 1]}/p2p/${peer}`] };
   });
   const members = {
@@ -167,7 +169,6 @@ async function writeBatches(store: KeyValueStore, durationMs: number): Promise<R
 async function main(plan: VoterPlan): Promise<void> {
   const { mesh, consensus, counter } = await start(plan);
   const worstStall = probeLoop();
-  const peerOf = (raftId: number): string => identityFromSeed(Buffer.from(sha256Hex(`voter ${raftId}`), 'hex')).peer;
   const data = randomBytes(entryBytes);
   const propose = () => consensus.propose(data, { signal: AbortSignal.timeout(10_000) });
 
