@@ -4,7 +4,7 @@
 import { type Configuration, plainConfiguration } from './consensus-record.ts';
 import { ParleyError } from './errors.ts';
 import { type InviteProof, inviteKeyHash, isJoinProven, type JoinFacts } from './invite-proof.ts';
-import type { Invite, LedgerState, Member, PlanRecord, Task } from './ledger-state.ts';
+import type { CommandResult, Invite, LedgerState, Member, PlanRecord, Task } from './ledger-state.ts';
 import { type OperatorRole, operatorRoleSchema } from './policy.ts';
 
 const rootPrefix = 'root@';
@@ -93,6 +93,32 @@ export function hasRole(state: LedgerState, actor: string, role: OperatorRole): 
 /** True when both names stand for one person: all `root@…` are one. */
 export function isSamePerson(actor: string, other: string): boolean {
   return actor === other || (actor.startsWith(rootPrefix) && other.startsWith(rootPrefix));
+}
+
+/** A command as ids are judged by: who gives it, and the kind of the entry that it becomes. */
+export interface GivenCommand {
+  readonly commandId?: string | undefined;
+  readonly actor: string;
+  readonly kind: string;
+}
+
+/**
+ * What a command came to when it was given before, by its id; undefined for one that is new. The voters' roots are one
+ * person, so that a command can be asked again at another voter.
+ * @throws ParleyError `id-taken` where the id is another command's: what that came to says nothing about this one.
+ */
+export function earlierResult(state: LedgerState, { commandId, actor, kind }: GivenCommand): CommandResult | undefined {
+  if (commandId === undefined || !Object.hasOwn(state.commands, commandId)) return undefined;
+  const known = state.commands[commandId];
+  const { actor: first = actor, kind: firstKind = kind } = known ?? {};
+  const isSameActor = first === actor || (isVotersRoot(state, first) && isVotersRoot(state, actor));
+  if (isSameActor && firstKind === kind) return known;
+  const text = `the id '${commandId}' stands for another command: '${firstKind}' of '${first}' at entry ${known?.index}`;
+  throw new ParleyError('id-taken', text, { hint: 'Nothing was done. Give the command under a fresh id.' });
+}
+
+function isVotersRoot(state: LedgerState, actor: string): boolean {
+  return actor.startsWith(rootPrefix) && rolesOf(state, actor).length > 0;
 }
 
 /** Operators with the role approver under the policy in force, sorted. */

@@ -206,12 +206,15 @@ export const noticeSchema = v.object({
 });
 export type Notice = v.InferOutput<typeof noticeSchema>;
 
-/** What applying a command's entry came to; a repeated command id gets the same answer. */
+/** What applying a command's entry came to; the same command, asked again under its id, gets the same answer. */
 export const commandResultSchema = v.object({
   index: countSchema,
   atMs: timeMsSchema,
   task: v.nullable(taskIdSchema),
   error: v.nullable(errorRecordSchema),
+  /** Whose command it was and the kind of its entry: an id that others use as well is not theirs. Absent without an id. */
+  actor: v.optional(actorSchema),
+  kind: v.optional(text(32)),
 });
 export type CommandResult = v.InferOutput<typeof commandResultSchema>;
 
@@ -277,7 +280,7 @@ export const noticesKeptMax = 200;
 export const tasksBytesKeptMax = 4 * 1024 * 1024;
 /** Tasks without a parent that may run at once. */
 export const tasksRunningMax = 200;
-/** Ids of commands kept at most; the oldest leave first. */
+/** Ids of commands kept at most; the oldest of those who gave the most leave first. */
 export const commandsKeptMax = 5_000;
 export const ranClosuresMax = 8;
 export const plansKeptMax = 100;

@@ -5,6 +5,7 @@ import type { ChainedEntry } from '../../protocols/consensus-record.ts';
 import { ParleyError, toErrorRecord } from '../../protocols/errors.ts';
 import type { GenerationRecord } from '../../protocols/generation.ts';
 import { type EntryKind, type LedgerEntry, readEntry } from '../../protocols/ledger-entries.ts';
+import { earlierResult } from '../../protocols/ledger-rules.ts';
 import { type CommandResult, commandsKeptMax, type LedgerState } from '../../protocols/ledger-state.ts';
 import { commandIdKeptMs } from '../../protocols/limits.ts';
 import {
@@ -107,10 +108,12 @@ export function applyNext(state: LedgerState, at: ChainedEntry, rules: Rules): A
     throw new ParleyError('level-unsupported', text, { hint: 'Update Parley on this peer.' });
   }
   const timed = { ...moved, timeMs: Math.max(moved.timeMs, entry.timeMs) };
-  const known = entry.commandId === undefined ? undefined : timed.commands[entry.commandId];
+  const known = knownResult(timed, entry);
   if (known !== undefined) return { state: timed, result: known, entry };
   const { state: next, task, error, bug } = handle(timed, entry, at.index, rules);
-  const result: CommandResult = { index: at.index, atMs: timed.timeMs, task: task ?? null, error: error ?? null };
+  const { actor, kind } = entry;
+  const given = entry.commandId === undefined ? {} : { actor, kind };
+  const result = { index: at.index, atMs: timed.timeMs, task: task ?? null, error: error ?? null, ...given };
   return {
     state: entry.commandId === undefined ? next : withCommand(next, entry.commandId, result),
     result,
@@ -139,16 +142,39 @@ function handle(
   }
 }
 
-/** Remembers what a command came to, for as long as it may be asked again. Old ones leave many at a time. */
+/** The answer to a command whose id is known: nothing is done under it again, by whomever. */
+function knownResult(state: LedgerState, entry: LedgerEntry): CommandResult | undefined {
+  try {
+    return earlierResult(state, entry);
+  } catch (error) {
+    return { index: state.index, atMs: state.timeMs, task: null, error: toErrorRecord(error) };
+  }
+}
+
+/**
+ * Remembers what a command came to, for as long as it may be asked again. Old ones leave many at a time, and where there are
+ * too many each actor keeps its newest: nobody makes the ledger forget the commands of others.
+ */
 function withCommand(state: LedgerState, id: string, result: CommandResult): LedgerState {
   const next = putRecord(state, 'commands', id, result);
   if (result.index % commandsPrunePeriod !== 0) return next;
   const keptFromMs = state.timeMs - commandIdKeptMs;
-  const old = Object.entries(next.commands).sort(([, a], [, b]) => b.index - a.index);
-  const leaving = old.filter(([, each], place) => place >= commandsKeptMax || each.atMs < keptFromMs);
+  const placed = placesByActor(next.commands).sort((a, b) => a.place - b.place || b.index - a.index);
+  const leaving = placed.filter(({ atMs }, at) => at >= commandsKeptMax || atMs < keptFromMs);
   return dropRecords(
     next,
     'commands',
-    leaving.map(([key]) => key),
+    leaving.map(({ key }) => key),
   );
+}
+
+/** The commands with each one's place among those of its actor, the newest being the first. */
+function placesByActor(commands: LedgerState['commands']) {
+  const counts = new Map<string, number>();
+  const newestFirst = Object.entries(commands).sort(([, a], [, b]) => b.index - a.index);
+  return newestFirst.map(([key, { index, atMs, actor = '' }]) => {
+    const place = counts.get(actor) ?? 0;
+    counts.set(actor, place + 1);
+    return { key, index, atMs, place };
+  });
 }

@@ -5,6 +5,7 @@ import { check } from '../../protocols/codec.ts';
 import type { CommittedEntry } from '../../protocols/consensus-record.ts';
 import { fromErrorRecord, ParleyError } from '../../protocols/errors.ts';
 import { type EntryDraft, encodeEntry, entryBodySchemas, type LedgerEntry } from '../../protocols/ledger-entries.ts';
+import { earlierResult } from '../../protocols/ledger-rules.ts';
 import type { CommandResult, LedgerState } from '../../protocols/ledger-state.ts';
 import { entryBytesMax } from '../../protocols/limits.ts';
 import type { Clock } from '../interfaces.ts';
@@ -45,7 +46,7 @@ export function createProposals(init: {
     const applied = results.get(index);
     if (applied?.result !== undefined && Buffer.compare(applied.data, data) === 0) return applied.result;
     // A snapshot took the place of the entry before it was applied here; the command's id still tells.
-    const known = draft.commandId === undefined ? undefined : init.state().commands[draft.commandId];
+    const known = earlierResult(init.state(), draft);
     if (known !== undefined) return known;
     const text = `entry ${index} was committed, but not seen here: what '${draft.kind}' came to is unknown`;
     throw new ParleyError('outcome-unknown', text, { hint: 'Ask again with the same command id.', retryable: true });

@@ -20,6 +20,20 @@ export const ledgerMutants: readonly Mutant[] = [
     tests: ['test/ledger/blobs.test.ts'],
   },
   {
+    name: 'a command id answers for whatever comes under it',
+    file: 'protocols/ledger-rules.ts',
+    text: 'if (isSameActor && firstKind === kind) return known;',
+    replacement: 'if (isSameActor || firstKind) return known;',
+    tests: [members],
+  },
+  {
+    name: 'whoever gives many commands makes the ledger forget those of others',
+    file: 'node/ledger/ledger-core.ts',
+    text: 'sort((a, b) => a.place - b.place || b.index - a.index)',
+    replacement: 'sort((a, b) => b.index - a.index)',
+    tests: [members],
+  },
+  {
     name: 'orders what nobody approved',
     file: 'node/ledger/orders-core.ts',
     text: 'if (!plan?.approved) throw',

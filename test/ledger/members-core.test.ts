@@ -4,7 +4,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { readGenesis } from '../../node/ledger/genesis-core.ts';
 import { encode, sha256Hex } from '../../protocols/codec.ts';
+import { encodeEntry } from '../../protocols/ledger-entries.ts';
+import { type CommandResult, commandsKeptMax } from '../../protocols/ledger-state.ts';
 import { commandIdKeptMs } from '../../protocols/limits.ts';
+import { applyEntry } from '../helpers/apply-entry.ts';
 import { inviteHash, joining } from '../helpers/invites.ts';
 import { createLedgerScript, hash, peerIdOf } from '../helpers/ledger-script.ts';
 
@@ -167,12 +170,55 @@ test('applyEntry() applies a command id once and forgets it after seven days of 
   assert.equal(Object.keys(script.state().invites).length, 1);
   const refused = script.apply('invite-opened', body, { commandId: 'command-2' });
   assert.equal(refused.error?.code, 'invite-exists');
-  assert.deepEqual(script.apply('draft-discarded', {}, { commandId: 'command-2' }), refused);
+  assert.deepEqual(script.apply('invite-opened', body, { commandId: 'command-2' }), refused);
   script.apply('draft-discarded', {}, { commandId: 'command-3', afterMs: commandIdKeptMs + 60_000 });
   for (let number = 0; number < 64; number += 1)
     script.apply('draft-discarded', {}, { commandId: `command-4-${number}` });
   const ids = Object.keys(script.state().commands);
   assert.ok(!ids.includes('command-1') && !ids.includes('command-2') && ids.includes('command-3'));
+});
+
+test('applyEntry() takes a known command id for the same command of the same actor alone', () => {
+  const script = createLedgerScript();
+  script.join('web1');
+  script.join('n2', ['voter']);
+  const opened = {
+    keyHash: inviteHash('s'),
+    name: 'web2',
+    site: 'home',
+    roles: ['member' as const],
+    expiresAtMs: 2e12,
+  };
+  const taken = (result: { readonly error: { readonly code: string } | null }) => result.error?.code === 'id-taken';
+  script.apply('member-updated', facts('web1'), { actor: 'root@web1', commandId: 'command-1' });
+  assert.ok(taken(script.apply('invite-opened', opened, { commandId: 'command-1' })), 'another kind');
+  script.apply('draft-discarded', {}, { actor: 'root@web1', commandId: 'command-2' });
+  assert.ok(taken(script.apply('draft-discarded', {}, { commandId: 'command-2' })), 'a root of no voter');
+  script.apply('draft-discarded', {}, { actor: 'alice', commandId: 'command-3' });
+  assert.ok(taken(script.apply('draft-discarded', {}, { actor: 'bob', commandId: 'command-3' })), 'another person');
+  const first = script.apply('invite-opened', opened, { commandId: 'command-4' });
+  const again = script.apply('invite-opened', opened, { actor: 'root@n2', commandId: 'command-4' });
+  assert.deepEqual(again, first, 'the roots of voters are one person');
+  assert.equal(script.state().commands['command-1']?.kind, 'member-updated');
+});
+
+test('applyEntry() forgets the commands of whoever gives most first', () => {
+  const first = createLedgerScript().state();
+  const given = (actor: string, index: number): CommandResult => {
+    return { ...{ index, atMs: first.timeMs, task: null, error: null }, ...{ actor, kind: 'draft-discarded' } };
+  };
+  const many = Array.from(
+    { length: commandsKeptMax },
+    (_, at) => [`of-web1-${at}`, given('root@web1', at + 2)] as const,
+  );
+  const index = 64 * 100 - 1;
+  const full = { ...first, index, commands: { 'of-alice': given('alice', 1), ...Object.fromEntries(many) } };
+  const discarded = { version: 1, kind: 'draft-discarded', timeMs: first.timeMs, actor: 'bob', body: {} } as const;
+  const data = encodeEntry({ ...discarded, commandId: 'of-somebody' });
+  const { state } = applyEntry(full, { index: index + 1, term: 1, type: 'normal', data, chainHash: hash('next') });
+  assert.equal(Object.keys(state.commands).length, commandsKeptMax);
+  assert.ok('of-alice' in state.commands && 'of-somebody' in state.commands);
+  assert.ok(!('of-web1-0' in state.commands) && !('of-web1-1' in state.commands));
 });
 
 test('applyEntry() skips unknown kinds, empty entries and what nobody can read', () => {
