@@ -3,6 +3,7 @@
 
 import { ParleyError } from '../../protocols/errors.ts';
 import type { Clock, Logger } from '../interfaces.ts';
+import { pause } from '../waiting.ts';
 import { takeoverOrder } from './assignment-core.ts';
 import { download, type Unit } from './download.ts';
 import type { Grudges } from './grudges.ts';
@@ -310,18 +311,4 @@ function worstOf(unit: Unit, failures: readonly unknown[]): ParleyError {
     retryable: true,
     cause,
   });
-}
-
-async function pause(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {
-  signal.throwIfAborted();
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const cancel = clock.after(delayMs, resolve);
-  const abort = (): void => reject(signal.reason);
-  signal.addEventListener('abort', abort, { once: true });
-  try {
-    await promise;
-  } finally {
-    cancel();
-    signal.removeEventListener('abort', abort);
-  }
 }

@@ -13,8 +13,9 @@ import {
 } from '../../protocols/confirmation.ts';
 import { fromErrorRecord, ParleyError, toErrorRecord } from '../../protocols/errors.ts';
 import type { MessageStream } from '../interfaces.ts';
+import { pause, within } from '../waiting.ts';
 import type { DeviceComponents } from './device-types.ts';
-import { explain, pause } from './job.ts';
+import { explain } from './job.ts';
 
 const nonceBytes = 32;
 /** One try: dialling, a round trip, an answer. */
@@ -83,29 +84,27 @@ async function askOnce(
   confirmer: string,
   outer: AbortSignal,
 ): Promise<void> {
-  const late = new AbortController();
-  const stopWaiting = clock.after(tryMs, () => late.abort(new Error(`no answer within ${tryMs} ms`)));
-  const signal = AbortSignal.any([outer, late.signal]);
   const request: ConfirmationRequest = { version: 1, nonce: randomBytes(nonceBytes), order, closure, bootId };
-  let stream: MessageStream | undefined;
-  try {
-    stream = await mesh.open(confirmer, confirmationProtocol, { signal, fresh: true });
-    await stream.send(encode(request));
-    const message = await stream.receive({ signal });
-    if (message === undefined) throw new ParleyError('stream-closed', 'closed without an answer', { retryable: true });
-    const answer = decode(confirmationAnswerSchema, message, confirmationBytesMax, 'confirmation');
-    if (answer.kind === 'error') throw fromErrorRecord(answer.error);
-    const signed = confirmationSigningBytes({ confirmer, device: self, request, atMs: answer.atMs });
-    if (!verifySignature(confirmer, signed, answer.signature)) {
-      throw new ParleyError('malformed', `the confirmation of '${confirmer}' is not signed by it`);
+  const late = (): Error => new Error(`no answer within ${tryMs} ms`);
+  await within({ clock, limitMs: tryMs, late, outer }, async (signal) => {
+    const stream = await mesh.open(confirmer, confirmationProtocol, { signal, fresh: true });
+    try {
+      await stream.send(encode(request));
+      const message = await stream.receive({ signal });
+      if (message === undefined)
+        throw new ParleyError('stream-closed', 'closed without an answer', { retryable: true });
+      const answer = decode(confirmationAnswerSchema, message, confirmationBytesMax, 'confirmation');
+      if (answer.kind === 'error') throw fromErrorRecord(answer.error);
+      const signed = confirmationSigningBytes({ confirmer, device: self, request, atMs: answer.atMs });
+      if (!verifySignature(confirmer, signed, answer.signature)) {
+        throw new ParleyError('malformed', `the confirmation of '${confirmer}' is not signed by it`);
+      }
+      await stream.close();
+    } catch (error) {
+      stream.abort(error as Error);
+      throw error;
     }
-    await stream.close();
-  } catch (error) {
-    stream?.abort(error as Error);
-    throw error;
-  } finally {
-    stopWaiting();
-  }
+  });
 }
 
 /** Those of the peers that can be dialled afresh now: only they can confirm later. */
@@ -114,15 +113,15 @@ export async function reachableAfresh(
   peers: readonly string[],
   outer: AbortSignal,
 ): Promise<string[]> {
-  const late = new AbortController();
-  const stopWaiting = clock.after(tryMs, () => late.abort(new Error(`not reached within ${tryMs} ms`)));
-  const signal = AbortSignal.any([outer, late.signal]);
-  const tried = await Promise.allSettled(
-    peers.map(async (peer) => {
-      const stream = await mesh.open(peer, confirmationProtocol, { signal, fresh: true });
-      await stream.close();
-    }),
-  ).finally(stopWaiting);
+  const late = (): Error => new Error(`not reached within ${tryMs} ms`);
+  const tried = await within({ clock, limitMs: tryMs, late, outer }, (signal) =>
+    Promise.allSettled(
+      peers.map(async (peer) => {
+        const stream = await mesh.open(peer, confirmationProtocol, { signal, fresh: true });
+        await stream.close();
+      }),
+    ),
+  );
   outer.throwIfAborted();
   return peers.filter((_, index) => tried[index]?.status === 'fulfilled');
 }
@@ -150,7 +149,8 @@ export function serveConfirmations(self: string, components: ConfirmationCompone
   }
 
   const handler = async (stream: MessageStream) => {
-    const message = await stream.receive();
+    const late = (): Error => new Error(`no request within ${tryMs} ms`);
+    const message = await within({ clock, limitMs: tryMs, late }, (signal) => stream.receive({ signal }));
     if (message === undefined) return;
     await stream.send(encode(answer(stream.peer, message)));
     await stream.close();

@@ -3,7 +3,6 @@
 
 import { ParleyError } from '../../protocols/errors.ts';
 import type { OrderState } from '../../protocols/journal.ts';
-import type { Clock } from '../interfaces.ts';
 import type { LogInput } from '../journal/index.ts';
 import type { DeviceComponents, DeviceInit } from './device-types.ts';
 import type { Slot } from './slot.ts';
@@ -22,25 +21,6 @@ export interface Job {
   show(state: OrderState, text: string, bytesDone?: number, bytesTotal?: number): void;
   /** Lines for the task's log. */
   log(text: string, level?: LogInput['level'], stream?: LogInput['stream']): void;
-}
-
-/** Resolves after a time; rejects with the signal's reason. */
-export function pause(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  if (signal.aborted) {
-    reject(signal.reason);
-    return promise;
-  }
-  const onAbort = () => {
-    cancel();
-    reject(signal.reason);
-  };
-  const cancel = clock.after(delayMs, () => {
-    signal.removeEventListener('abort', onAbort);
-    resolve();
-  });
-  signal.addEventListener('abort', onAbort, { once: true });
-  return promise;
 }
 
 /** What a person needs of an error: its message, and the hint where there is one. */

@@ -16,9 +16,10 @@ import {
   orderQuestionSchema,
 } from '../../protocols/order-question.ts';
 import type { MessageStream } from '../interfaces.ts';
+import { pause, within } from '../waiting.ts';
 import { compareFloor, orderHash } from './device-core.ts';
 import type { DeviceComponents } from './device-types.ts';
-import { explain, type Job, pause } from './job.ts';
+import { explain, type Job } from './job.ts';
 
 /** Voters that can be reached answer from memory; those that cannot must not hold an order for long. */
 const answerMs = 3_000;
@@ -48,7 +49,6 @@ export async function confirmCurrent(job: Job, record: SlotRecord): Promise<void
   const { ledger, clock } = job.components;
   for (let pauseMs = askAgainFirstMs; ; pauseMs = Math.min(2 * pauseMs, askAgainMaxMs)) {
     const { voterSet } = ledger.state();
-    if (voterSet.voters.length === 0) return;
     const { yes, no, wiser, count } = await askVoters(job, record);
     job.withdrawn.throwIfAborted();
     const isConfirmed = isPeerMajority(voterSet, yes);
@@ -100,29 +100,27 @@ function questionOf({ init, components }: Job, { generation, number, hash }: Slo
 
 async function ask(job: Job, record: SlotRecord, peer: string): Promise<Answer> {
   const { mesh, clock } = job.components;
-  const late = new AbortController();
-  const cancel = clock.after(answerMs, () => late.abort(new Error(`no answer within ${answerMs} ms`)));
-  const signal = AbortSignal.any([job.withdrawn, late.signal]);
   const question = questionOf(job, record);
-  let stream: MessageStream | undefined;
-  try {
-    stream = await mesh.open(peer, orderQuestionProtocol, { signal });
-    await stream.send(encode(question));
-    const message = await stream.receive({ signal });
-    if (message === undefined) throw new ParleyError('stream-closed', 'closed without an answer', { retryable: true });
-    const answer = decode(orderAnswerSchema, message, orderQuestionBytesMax, 'answer about an order');
-    if (answer.kind === 'error') throw fromErrorRecord(answer.error);
-    if (Buffer.compare(answer.nonce, question.nonce) !== 0) {
-      throw new ParleyError('malformed', `the answer of '${peer}' is to another question`);
+  const late = (): Error => new Error(`no answer within ${answerMs} ms`);
+  return within({ clock, limitMs: answerMs, late, outer: job.withdrawn }, async (signal) => {
+    const stream = await mesh.open(peer, orderQuestionProtocol, { signal });
+    try {
+      await stream.send(encode(question));
+      const message = await stream.receive({ signal });
+      if (message === undefined)
+        throw new ParleyError('stream-closed', 'closed without an answer', { retryable: true });
+      const answer = decode(orderAnswerSchema, message, orderQuestionBytesMax, 'answer about an order');
+      if (answer.kind === 'error') throw fromErrorRecord(answer.error);
+      if (Buffer.compare(answer.nonce, question.nonce) !== 0) {
+        throw new ParleyError('malformed', `the answer of '${peer}' is to another question`);
+      }
+      await stream.close();
+      return answer;
+    } catch (error) {
+      stream.abort(error as Error);
+      throw error;
     }
-    await stream.close();
-    return answer;
-  } catch (error) {
-    stream?.abort(error as Error);
-    throw error;
-  } finally {
-    cancel();
-  }
+  });
 }
 
 /** Resolves when the own ledger has come as far as who knows more, or has had its time. */
@@ -163,9 +161,14 @@ function answerOf(question: OrderQuestion, device: string, { orders, index }: Le
 }
 
 /** Answers `/parley/order-question/1` from now on. */
-export function serveOrderQuestions({ mesh, ledger }: Pick<DeviceComponents, 'mesh' | 'ledger'>): void {
+export function serveOrderQuestions({
+  mesh,
+  ledger,
+  clock,
+}: Pick<DeviceComponents, 'mesh' | 'ledger' | 'clock'>): void {
   const handler = async (stream: MessageStream) => {
-    const message = await stream.receive();
+    const late = (): Error => new Error(`no question within ${answerMs} ms`);
+    const message = await within({ clock, limitMs: answerMs, late }, (signal) => stream.receive({ signal }));
     if (message === undefined) return;
     await stream.send(encode(answer(stream.peer, message)));
     await stream.close();

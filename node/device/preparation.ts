@@ -7,9 +7,10 @@ import { confirmersMax, type SavedSystem, type SlotRecord } from '../../protocol
 import { ParleyError } from '../../protocols/errors.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import { planBytesMax, planSchema } from '../../protocols/plan.ts';
+import { pause } from '../waiting.ts';
 import { reachableAfresh } from './confirmation.ts';
 import { planMismatch } from './device-core.ts';
-import { explain, type Job, pause } from './job.ts';
+import { explain, type Job } from './job.ts';
 import { confirmCurrent } from './order-question.ts';
 
 /** Kept free for the store's database, logs and the journal. */

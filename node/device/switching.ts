@@ -4,10 +4,11 @@
 import type { SavedSystem, SlotRecord, Verdict } from '../../protocols/device-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import { clipText } from '../../protocols/primitives.ts';
+import { pause } from '../waiting.ts';
 import { seekConfirmation } from './confirmation.ts';
 import { isRolledBack, joinReasons, judgeHealth, judgeSwitch } from './device-core.ts';
 import type { SwitchResult } from './device-types.ts';
-import { explain, type Job, pause } from './job.ts';
+import { explain, type Job } from './job.ts';
 
 /** Somebody else's switch takes seconds. */
 const lockedRetriesMax = 5;

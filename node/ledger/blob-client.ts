@@ -7,6 +7,7 @@ import { decode, encode, sha256Hex } from '../../protocols/codec.ts';
 import { fromErrorRecord, ParleyError } from '../../protocols/errors.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import type { BlobStore, Clock, Logger, Mesh, MessageStream } from '../interfaces.ts';
+import { pause } from '../waiting.ts';
 import { readParts, sendParts, stalled } from './blob-parts.ts';
 import { voterPeers } from './member-views.ts';
 
@@ -39,20 +40,32 @@ export function createBlobClient({ self, mesh, blobs, clock, logger, state }: Bl
   const waiting: (() => void)[] = [];
 
   async function inTurn<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
-    while (fetching >= fetchesMax) {
-      const { promise, resolve } = Promise.withResolvers<void>();
-      waiting.push(resolve);
-      await promise;
-      if (signal.aborted) waiting.shift()?.();
-      signal.throwIfAborted();
-    }
-    fetching += 1;
+    signal.throwIfAborted();
+    if (fetching < fetchesMax) fetching += 1;
+    else await nextTurn(signal);
     try {
       return await work();
     } finally {
-      fetching -= 1;
-      waiting.shift()?.();
+      const next = waiting.shift();
+      if (next === undefined) fetching -= 1;
+      else next();
     }
+  }
+
+  /** Resolves once one that fetches has ended and hands its turn on. */
+  function nextTurn(signal: AbortSignal): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const begin = (): void => {
+      signal.removeEventListener('abort', leave);
+      resolve();
+    };
+    const leave = (): void => {
+      waiting.splice(waiting.indexOf(begin), 1);
+      reject(signal.reason);
+    };
+    signal.addEventListener('abort', leave, { once: true });
+    waiting.push(begin);
+    return promise;
   }
 
   /** Voters first, since they have all; then whoever else is connected. */
@@ -150,7 +163,7 @@ export function createBlobClient({ self, mesh, blobs, clock, logger, state }: Bl
       const lacking = voterPeers(state()).filter((peer) => !having.has(peer));
       await bringTo(lacking, hash, bytes, having, signal);
       if (isPeerMajority(state().voterSet, having)) return;
-      await pause(retryMs, signal);
+      await pause(clock, retryMs, signal);
     }
   }
 
@@ -178,14 +191,6 @@ export function createBlobClient({ self, mesh, blobs, clock, logger, state }: Bl
     };
     await Promise.all(Array.from({ length: putsMax }, work));
     signal.throwIfAborted();
-  }
-
-  async function pause(delayMs: number, signal: AbortSignal): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const cancel = clock.after(delayMs, resolve);
-    signal.addEventListener('abort', () => resolve(), { once: true });
-    await promise;
-    cancel();
   }
 
   return {

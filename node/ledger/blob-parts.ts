@@ -4,6 +4,7 @@ import { blobMessageBytesMax, blobPartBytes, blobPartSchema, blobStallMs } from 
 import { decode, encode } from '../../protocols/codec.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { Clock, MessageStream } from '../interfaces.ts';
+import { within } from '../waiting.ts';
 
 /** Sends bytes as parts. @throws ParleyError `timed-out` when the other side takes none for long. */
 export async function sendParts(stream: MessageStream, bytes: Uint8Array, clock: Pick<Clock, 'after'>): Promise<void> {
@@ -40,19 +41,14 @@ export async function readParts(
 }
 
 /** Runs one step of an exchange; its signal fires when it takes too long. */
-export async function stalled<T>(
+export function stalled<T>(
   clock: Pick<Clock, 'after'>,
   delayMs: number,
   peer: string,
   step: (signal: AbortSignal) => Promise<T>,
   outer?: AbortSignal,
 ): Promise<T> {
-  const controller = new AbortController();
   const text = `peer ${peer} stands still: nothing for ${delayMs} ms`;
-  const cancel = clock.after(delayMs, () => controller.abort(new ParleyError('timed-out', text, { retryable: true })));
-  try {
-    return await step(outer === undefined ? controller.signal : AbortSignal.any([controller.signal, outer]));
-  } finally {
-    cancel();
-  }
+  const late = (): ParleyError => new ParleyError('timed-out', text, { retryable: true });
+  return within({ clock, limitMs: delayMs, late, outer }, step);
 }

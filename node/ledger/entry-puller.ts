@@ -16,6 +16,7 @@ import { fromErrorRecord, ParleyError } from '../../protocols/errors.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import { messageBytesMax } from '../../protocols/limits.ts';
 import type { Clock, Logger, Mesh, MessageStream } from '../interfaces.ts';
+import { within } from '../waiting.ts';
 import type { Certificates } from './certificates.ts';
 import type { LedgerComponents } from './ledger-types.ts';
 import { createSources } from './pull-sources.ts';
@@ -175,17 +176,11 @@ export function followVoters(components: EntryPullerComponents): () => Promise<v
 
   /** @throws ParleyError `timed-out` (retryable) when the other side is silent. */
   async function nextAnswer(stream: MessageStream, signal: AbortSignal): Promise<EntryPullAnswer | undefined> {
-    const silent = new AbortController();
-    const cancel = clock.after(3 * entryPullIdleMs, () => {
-      silent.abort(new ParleyError('timed-out', `peer ${stream.peer} is silent`, { retryable: true }));
-    });
-    try {
-      const bytes = await stream.receive({ signal: AbortSignal.any([signal, silent.signal]) });
-      if (bytes === undefined) return undefined;
-      return judged(() => decode(entryPullAnswerSchema, bytes, messageBytesMax, `ledger page of peer ${stream.peer}`));
-    } finally {
-      cancel();
-    }
+    const late = (): ParleyError => new ParleyError('timed-out', `peer ${stream.peer} is silent`, { retryable: true });
+    const limit = { clock, limitMs: 3 * entryPullIdleMs, late, outer: signal };
+    const bytes = await within(limit, (limited) => stream.receive({ signal: limited }));
+    if (bytes === undefined) return undefined;
+    return judged(() => decode(entryPullAnswerSchema, bytes, messageBytesMax, `ledger page of peer ${stream.peer}`));
   }
 
   /** The checkpoint first: its bytes are taken only once voters in force have signed for them. */

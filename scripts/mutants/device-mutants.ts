@@ -217,4 +217,18 @@ export const deviceMutants: readonly Mutant[] = [
     replacement: 'if (stored?.isWhole)',
     tests: [reports],
   },
+  {
+    name: 'waits for a question about an order for ever',
+    file: 'node/device/order-question.ts',
+    text: 'limitMs: answerMs, late }, (signal) => stream.receive({ signal })',
+    replacement: 'limitMs: answerMs, late }, () => stream.receive()',
+    tests: ['test/device/order-question.test.ts'],
+  },
+  {
+    name: 'waits for a request to confirm a switch for ever',
+    file: 'node/device/confirmation.ts',
+    text: 'limitMs: tryMs, late }, (signal) => stream.receive({ signal })',
+    replacement: 'limitMs: tryMs, late }, () => stream.receive()',
+    tests: ['test/device/confirmation.test.ts'],
+  },
 ];

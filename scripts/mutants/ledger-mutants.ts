@@ -250,4 +250,11 @@ export const ledgerMutants: readonly Mutant[] = [
     replacement: 'bytes: 0 };',
     tests: ['test/ledger/replica.test.ts'],
   },
+  {
+    name: 'waits for a turn to fetch a blob that nobody wants any more',
+    file: 'node/ledger/blob-client.ts',
+    text: "signal.addEventListener('abort', leave, { once: true });",
+    replacement: '',
+    tests: ['test/ledger/blobs.test.ts'],
+  },
 ];

@@ -3,18 +3,27 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { serveConfirmations } from '../../node/device/confirmation.ts';
+import { systemClock } from '../../node/host/clock.ts';
+import type { Clock } from '../../node/interfaces.ts';
 import { verifySignature } from '../../node/mesh/index.ts';
 import { decode, encode } from '../../protocols/codec.ts';
 import { confirmationAnswerSchema, confirmationBytesMax, confirmationProtocol } from '../../protocols/confirmation.ts';
+import { createManualClock } from '../helpers/manual-clock.ts';
 import { seededRandom } from '../helpers/random.ts';
-import { becomes, createFastClock } from './doubles.ts';
+import { becomes } from './doubles.ts';
 import { addPeer, begin, carryOut, identityOf, makeWorld, self, system, type World } from './world.ts';
 
 const old = system('old');
 const fresh = system('new');
 
 /** Another member that answers confirmations as every device does. */
-async function addConfirmer(world: World, number: number, site?: string, onAsked = () => {}): Promise<string> {
+async function addConfirmer(
+  world: World,
+  number: number,
+  site?: string,
+  onAsked = () => {},
+  clock: Clock = systemClock,
+): Promise<string> {
   const peer = await addPeer(world, number, site);
   const mesh = world.network.join(peer);
   await mesh.start();
@@ -23,7 +32,7 @@ async function addConfirmer(world: World, number: number, site?: string, onAsked
     return world.state;
   };
   serveConfirmations(peer, {
-    ...{ mesh, verifySignature, identity: identityOf(number), clock: createFastClock() },
+    ...{ mesh, verifySignature, identity: identityOf(number), clock },
     randomBytes: (count) => new Uint8Array(count),
     ledger: {
       ...{ state, onApplied: () => () => {}, fetchBlob: async () => new Uint8Array() },
@@ -128,4 +137,16 @@ test('confirmations answer malformed and wrong questions with an error', async (
     bytes[Math.floor(random() * bytes.byteLength)] = Math.floor(random() * 256);
     await ask(bytes);
   }
+});
+
+test('serveConfirmations() waits for no request longer than an asker would for the answer', async (t) => {
+  const world = await makeWorld(t);
+  const clock = createManualClock();
+  const confirmer = await addConfirmer(world, 2, undefined, undefined, clock);
+  const mesh = world.network.join(await addPeer(world, 3));
+  await mesh.start();
+  const stream = await mesh.open(confirmer, confirmationProtocol, { signal: AbortSignal.timeout(5_000) });
+  const ended = assert.rejects(stream.receive({ signal: AbortSignal.timeout(5_000) }), { code: 'stream-closed' });
+  clock.advance(30_000);
+  await ended;
 });

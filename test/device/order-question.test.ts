@@ -5,6 +5,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import { serveOrderQuestions } from '../../node/device/order-question.ts';
+import { systemClock } from '../../node/host/clock.ts';
+import type { Clock } from '../../node/interfaces.ts';
 import { decode, encode } from '../../protocols/codec.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import {
@@ -14,6 +16,7 @@ import {
   orderQuestionProtocol,
   orderQuestionSchema,
 } from '../../protocols/order-question.ts';
+import { createManualClock } from '../helpers/manual-clock.ts';
 import { addPeer, begin, carryOut, host, identityOf, makeWorld, type Run, system, type World } from './world.ts';
 
 const fresh = system('new');
@@ -25,7 +28,12 @@ function elect(world: World, peers: readonly string[]): void {
 }
 
 /** A voter that answers as every peer does, from a ledger of its own. */
-async function addVoter(world: World, number: number, state: () => LedgerState = () => world.state): Promise<string> {
+async function addVoter(
+  world: World,
+  number: number,
+  state: () => LedgerState = () => world.state,
+  clock: Clock = systemClock,
+): Promise<string> {
   const peer = await addPeer(world, number);
   const mesh = world.network.join(peer);
   await mesh.start();
@@ -33,7 +41,7 @@ async function addVoter(world: World, number: number, state: () => LedgerState =
     ...{ state, onApplied: () => () => {}, fetchBlob: async () => new Uint8Array() },
     ...{ certification: () => ({ certifiedIndex: () => 0 }), onCertified: () => () => {} },
   };
-  serveOrderQuestions({ mesh, ledger });
+  serveOrderQuestions({ mesh, ledger, clock });
   mesh.handle('/hello', async () => {});
   return peer;
 }
@@ -246,4 +254,16 @@ test('a device does nothing about an order before a certificate covers it', asyn
   assert.deepEqual(world.calls, []);
   world.certify(7);
   assert.equal((await run.ended(7))?.outcome, 'succeeded');
+});
+
+test('serveOrderQuestions() waits for no question longer than an asker would for the answer', async (t) => {
+  const world = await makeWorld(t);
+  const clock = createManualClock();
+  const voter = await addVoter(world, 2, undefined, clock);
+  const mesh = world.network.join(await addPeer(world, 3));
+  await mesh.start();
+  const stream = await mesh.open(voter, orderQuestionProtocol, { signal: AbortSignal.timeout(5_000) });
+  const ended = assert.rejects(stream.receive({ signal: AbortSignal.timeout(5_000) }), { code: 'stream-closed' });
+  clock.advance(3_000);
+  await ended;
 });

@@ -156,6 +156,39 @@ test('fetchBlob() survives truncated, endless and senseless answers', async (t) 
   assert.deepEqual(await web1.blobs.list(), []);
 });
 
+test('fetchBlob() that waits for its turn ends with its signal, and leaves its turn to the others', async (t) => {
+  const fleet = await createLedgerFleet(t);
+  const n1 = await fleet.add('n1', 'consensus');
+  const web1 = await fleet.add('web1', 'voters');
+  const slow = fleet.network.join(peerIdOf('slow'));
+  const release = new AbortController();
+  let asked = 0;
+  slow.handle(blobProtocol, async (stream) => {
+    asked += 1;
+    await stream.receive({ signal: release.signal });
+    await stream.receive({ signal: release.signal });
+  });
+  await slow.start();
+  t.after(() => slow.stop());
+  const fetchSlow = (count: number) =>
+    web1.ledger.fetchBlob(hash(`slow ${count}`), { signal: patient(), peers: [slow.self] });
+  const held = Array.from({ length: 8 }, (_, count) => assert.rejects(fetchSlow(count), { code: 'blob-unavailable' }));
+  const giveUp = patient();
+  while (asked < 8) {
+    giveUp.throwIfAborted();
+    await nextTurn();
+  }
+  const name = await n1.blobs.put(body(10));
+  const enough = new AbortController();
+  const impatient = web1.ledger.fetchBlob(name, { signal: enough.signal });
+  const waiting = web1.ledger.fetchBlob(name, { signal: patient() });
+  setImmediate(() => enough.abort(new Error('enough')));
+  await assert.rejects(impatient, /enough/);
+  release.abort(new Error('released'));
+  await Promise.all(held);
+  assert.deepEqual(await waiting, body(10));
+});
+
 test('replicateBlob() resolves once a majority of the voters has the blob on disk', async (t) => {
   const fleet = await createLedgerFleet(t);
   const n1 = await fleet.add('n1', 'consensus');
