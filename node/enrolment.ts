@@ -2,7 +2,7 @@
 // the membership last, so that a run that was cut off can simply be run again.
 
 import { randomBytes } from 'node:crypto';
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm } from 'node:fs/promises';
 import { arch, platform } from 'node:os';
 import { join } from 'node:path';
 import { check, decode, encode } from '../protocols/codec.ts';
@@ -14,7 +14,7 @@ import { loadBuilderKey } from './build/index.ts';
 import { type Config, writeConfig } from './config.ts';
 import { createGenesis } from './ledger/index.ts';
 import { createIdentity, type Identity, joinFleet, loadIdentity, parseToken } from './mesh/index.ts';
-import { lockStateFolder, syncFolder } from './store/index.ts';
+import { lockStateFolder, replaceDurably } from './store/index.ts';
 import { openRecoveryKey } from './wiring/recovery-key.ts';
 
 export const identityFileOf = (stateFolder: string): string => join(stateFolder, 'identity.key');
@@ -184,9 +184,6 @@ function dialable(config: Config): string[] {
 }
 
 /** Replaces the record, whole or not at all. */
-export async function writeMembership(stateFolder: string, membership: Membership): Promise<void> {
-  const file = membershipFileOf(stateFolder);
-  await writeFile(`${file}.new`, encode(membership), { mode: 0o600, flush: true });
-  await rename(`${file}.new`, file);
-  await syncFolder(stateFolder);
+export function writeMembership(stateFolder: string, membership: Membership): Promise<void> {
+  return replaceDurably(membershipFileOf(stateFolder), encode(membership));
 }

@@ -8,7 +8,7 @@ import { ParleyError } from '../../protocols/errors.ts';
 import { blobBytesMax } from '../../protocols/limits.ts';
 import { hashSchema } from '../../protocols/primitives.ts';
 import type { BlobStore } from '../interfaces.ts';
-import { syncFolder, writeDurably } from './files.ts';
+import { replaceDurably, syncFolder } from './files.ts';
 import { toStoreError } from './store-errors.ts';
 
 /**
@@ -41,7 +41,7 @@ export function createBlobStore(folder: string): BlobStore {
       return;
     }
     temporaryNumber += 1;
-    await writeDurably(join(subfolder, hash), join(temporaryFolder, String(temporaryNumber)), bytes);
+    await replaceDurably(join(subfolder, hash), bytes, join(temporaryFolder, String(temporaryNumber)));
   }
 
   const pathOf = (hash: string): string => join(folder, hash.slice(0, 2), hash);

@@ -3,7 +3,7 @@
 
 export { createBlobStore } from './blobs.ts';
 export { openStore } from './database.ts';
-export { syncFolder } from './files.ts';
+export { replaceDurably, syncFolder } from './files.ts';
 export { lockStateFolder, type StateLock } from './state-lock.ts';
 export { createTentativeStore } from './tentative-store.ts';
 export { createWitnessFile } from './witness-file.ts';

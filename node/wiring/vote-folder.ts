@@ -2,7 +2,7 @@
 // anything else of its vote is, and made only where nothing is left of an earlier one; so a crash between two steps
 // leaves either the old vote whole, or none and the rest to be cleared away at the next start.
 
-import { readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { readFile, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { GenerationRecord } from '../../protocols/generation.ts';
@@ -11,7 +11,7 @@ import type { JoinContact } from '../../protocols/join.ts';
 import { contactsMax, type Membership } from '../../protocols/membership.ts';
 import { loadMembership, openKey, voterKeyFileOf, writeMembership } from '../enrolment.ts';
 import { loadIdentity } from '../mesh/index.ts';
-import { syncFolder } from '../store/index.ts';
+import { replaceDurably, syncFolder } from '../store/index.ts';
 import type { VoteTurn } from './vote-plan.ts';
 
 /** The changes to a folder that must be on the disk one after another. */
@@ -171,9 +171,7 @@ export function createVoteFolder(stateFolder: string, files: FolderFiles = realF
     namedGenerations: () => readNames(namesFile),
     async nameGeneration(hash) {
       const names = new Set([...(await readNames(namesFile)), hash]);
-      await writeFile(`${namesFile}.new`, [...names, ''].join('\n'), { mode: 0o600, flush: true });
-      await rename(`${namesFile}.new`, namesFile);
-      await syncFolder(stateFolder);
+      await replaceDurably(namesFile, [...names, ''].join('\n'));
     },
     makeKey: async () => (await openKey(keyFile)).peer,
     dropKey: () => files.remove(keyFile),
