@@ -139,7 +139,10 @@ type LogFindings = Pick<Survey, 'uncertain' | 'damage' | 'lost'>;
 /** Brings a voter's ledger to the end of what is sound of its log. @throws ParleyError `level-unsupported`. */
 async function applyLog(stateFolder: string, membership: Membership, ledger: Ledger): Promise<LogFindings> {
   const certainIndex = ledger.appliedIndex();
-  const opened = await openStore(logFolderOf(stateFolder)).catch((error: ParleyError) => error);
+  const opened = await openStore(logFolderOf(stateFolder)).catch((error: unknown) => {
+    if (error instanceof ParleyError) return error;
+    throw error;
+  });
   if (opened instanceof ParleyError) return { uncertain: 0, damage: opened.message, lost: null };
   const witness = createWitnessFile(witnessFileOf(stateFolder));
   try {
