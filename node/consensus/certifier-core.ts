@@ -33,9 +33,9 @@ interface Round extends Wanted {
   readonly askedAtMs: Map<number, number>;
 }
 
-/** What became of a share. `forged` is the sender's doing; `unwanted` came late or twice. */
+/** What became of a share. `forged` is the sender's doing; `open` came first, late or twice: there is no certificate by it. */
 export type ShareResult =
-  | { readonly kind: 'counted' | 'unwanted' | 'forged' }
+  | { readonly kind: 'open' | 'forged' }
   | { readonly kind: 'certified'; readonly certificate: Certificate; readonly voterSet: VoterSet };
 
 export class Collector {
@@ -109,12 +109,12 @@ export class Collector {
   /** Counts a voter's signature if it is one of a voter in force, and good. */
   share({ raftId, index, signature }: CertificateShare): ShareResult {
     const round = this.#rounds.get(index);
-    if (round === undefined || round.signatures.has(raftId)) return { kind: 'unwanted' };
+    if (round === undefined || round.signatures.has(raftId)) return { kind: 'open' };
     const { place, voterSet, statement, signatures } = round;
     const key = voterKeyOf(voterSet, raftId);
     if (key === undefined || !this.#verify(key, statement, signature)) return { kind: 'forged' };
     signatures.set(raftId, signature);
-    if (!isVoterMajority(voterSet, new Set(signatures.keys()))) return { kind: 'counted' };
+    if (!isVoterMajority(voterSet, new Set(signatures.keys()))) return { kind: 'open' };
     this.#rounds.delete(index);
     const sorted = [...signatures].sort(([a], [b]) => a - b);
     const signed = sorted.map(([signer, bytes]) => ({ raftId: signer, signature: bytes }));

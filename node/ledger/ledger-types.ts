@@ -143,7 +143,10 @@ export interface Ledger extends Startable {
   apply(entries: readonly CommittedEntry[]): Promise<void>;
   /** The state of now, on this disk by the time it resolves. */
   snapshot(): Promise<LedgerSnapshot>;
-  /** Consensus may forget entries up to this index: a start that finds the newest snapshot damaged needs only later ones. */
+  /**
+   * Entries up to this index are settled, and the ledger has consensus forget no others: a start that finds the newest snapshot
+   * damaged needs only later ones.
+   */
   durableIndex(): number;
   /** Replaces the state by a snapshot that the leader sent, and stores it. */
   restore(snapshot: LedgerSnapshot): Promise<void>;

@@ -185,7 +185,7 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
           take: (proven) => saying('entries', () => takeEntries(opened, proven)),
           takeState: (proven) => saying('a checkpoint', () => takeState(opened, proven)),
           // Whoever proves them may have no more than that: those who vote now are to be let in.
-          onVotersProven: (_proofs, { sets }) => meetVoters(provenVoters(sets.at(-1) ?? sets[0])),
+          onVotersProven: ({ sets }) => meetVoters(provenVoters(sets.at(-1) ?? sets[0])),
         }),
       );
     }

@@ -9,7 +9,7 @@ import { readEntry } from '../../protocols/ledger-entries.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import { membersMax } from '../../protocols/limits.ts';
 import { type EntryPullerComponents, followVoters } from './entry-puller.ts';
-import { type Place, type Serving, type Trust, takeConfiguration } from './trust-core.ts';
+import { type Place, type Serving, type Trust, takeConfiguration, withVoterSet } from './trust-core.ts';
 
 /** Voters that a chain of certificates has proven, with the addresses that the same entries give. */
 export interface ProvenVoters {
@@ -40,22 +40,22 @@ export function watchVoterSet(
     isNews = true;
   }
 
-  function learn(proofs: readonly Parameters<typeof takeConfiguration>[1][]): void {
-    for (const proof of proofs) trust = takeConfiguration(trust, proof, serving);
-    if (proofs.length > 0) isNews = true;
+  function learn(newer: Trust): void {
+    if (newer.sets.at(-1)?.index !== trust.sets.at(-1)?.index) isNews = true;
+    trust = newer;
   }
 
   function tell(): void {
     const set = trust.sets.at(-1);
-    if (!isNews || set === undefined || set === known.sets.at(-1)) return;
+    if (!isNews || set === undefined || set.index === known.sets.at(-1)?.index) return;
     isNews = false;
     onProven(provenVoters(set, addresses));
   }
 
   return followVoters({
     ...components,
-    onVotersProven(proofs) {
-      learn(proofs.filter(({ entry }) => entry.index > (trust.sets.at(-1)?.index ?? 0)));
+    onVotersProven(newer) {
+      learn(newer.sets.reduce(withVoterSet, trust));
       tell();
     },
     place: () => place,
@@ -63,7 +63,7 @@ export function watchVoterSet(
     async take({ entries, configuration }) {
       place = entries.at(-1) ?? place;
       for (const { peer, addresses: all } of entries.flatMap(factsIn)) noteAddresses(peer, all);
-      if (configuration !== undefined) learn([configuration]);
+      if (configuration !== undefined) learn(takeConfiguration(trust, configuration, serving));
       tell();
     },
     async takeState({ state }) {
