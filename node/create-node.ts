@@ -32,11 +32,12 @@ import { createGenerationExchange } from './wiring/generation-exchange.ts';
 import { keepingOf } from './wiring/keeping.ts';
 import { createLazyStore } from './wiring/lazy-store.ts';
 import { leadershipOf, unknownLeadership, votersOf } from './wiring/leadership.ts';
+import { createLedgerStart } from './wiring/ledger-start.ts';
 import { createManifests } from './wiring/manifests.ts';
 import type { TurningPeer } from './wiring/peer-loop.ts';
 import { createProjectFollower } from './wiring/project-follower.ts';
-import { createVoteFolder, logFolderOf, type VoteFolder, witnessFileOf } from './wiring/vote-folder.ts';
-import { createVoteWatch } from './wiring/vote-watch.ts';
+import { createVoteFolder, ledgerFolderOf, logFolderOf, type VoteFolder, witnessFileOf } from './wiring/vote-folder.ts';
+import { createVoteWatch, type VoteWatch } from './wiring/vote-watch.ts';
 import { createVoting } from './wiring/voting.ts';
 import { createVotingKey } from './wiring/voting-key.ts';
 
@@ -66,7 +67,7 @@ export async function createNode(config: LoadedConfig): Promise<TurningPeer> {
   const logger = createLogger({ level: config.logLevel }).child({ peer: membership.name });
   const basis: Basis = { config, membership, identity, logger, at: (...names) => join(stateFolder, ...names) };
   const folder = createVoteFolder(stateFolder);
-  const mesh = await createMeshParts(basis, folder, (error) => watch.damaged(error));
+  const mesh = await createMeshParts(basis, folder, () => watch);
   const device = await createDeviceParts(basis, mesh);
   const project = await createProjectParts(basis, mesh, device);
   const control = createControlParts(basis, folder, mesh, device, project);
@@ -120,11 +121,11 @@ type MeshParts = Awaited<ReturnType<typeof createMeshParts>>;
 async function createMeshParts(
   { config, membership, identity, logger, at }: Basis,
   folder: VoteFolder,
-  onDamage: (error: Error) => void,
+  watch: () => Pick<VoteWatch, 'damaged' | 'ledgerDamaged'>,
 ) {
   const voterKey = await loadVoterKey(at(), membership);
   const blobs = createBlobStore(at('blobs'));
-  const ledgerStore = await openStore(at('ledger'));
+  const ledgerStore = createLazyStore(() => openStore(ledgerFolderOf(at())));
   const mesh = createMesh({ privateKey: identity.privateKey, ...config })({
     clock,
     logger,
@@ -140,20 +141,17 @@ async function createMeshParts(
   const source = voterKey ? ('consensus' as const) : ('voters' as const);
   const { genesis, contacts, votersIndex: contactsIndex, generations = [] } = membership;
   const ledger = createLedger({ self: identity.peer, source, genesis, contacts, contactsIndex, generations })({
-    store: ledgerStore,
-    blobs,
-    mesh,
-    clock,
-    logger,
+    ...{ store: ledgerStore, blobs, mesh, clock, logger },
     verifySignature,
   });
+  const ledgerStart = createLedgerStart({ ledger, onDamage: (error) => watch().ledgerDamaged(error) });
   const shared = { mesh, ledger, blobs };
   if (!voterKey)
     return {
       ...shared,
       consensus: null,
       leadership: unknownLeadership,
-      parts: [ledger, mesh],
+      parts: [ledgerStart, mesh],
       stores: [ledgerStore],
     };
 
@@ -190,9 +188,9 @@ async function createMeshParts(
     ledger,
     consensus,
     folder,
-    onDamage,
+    onDamage: (error) => watch().damaged(error),
   });
-  const parts = [ledger, mesh, voting];
+  const parts = [ledgerStart, mesh, voting];
   return { ...shared, consensus, leadership, parts, stores: [ledgerStore, disk.store, disk.witness] };
 }
 

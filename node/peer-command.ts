@@ -111,11 +111,13 @@ function surveyLines(found: Survey): string[] {
 }
 
 /** What people must know of the entries that a recovery keeps, and of those that it cannot. */
-function keptLines({ uncertain, damage, lost, index }: Survey): string[] {
-  const kept =
-    uncertain === 0
+function keptLines({ uncertain, damage, ledgerDamage, lost, index }: Survey): string[] {
+  const kept = [
+    ...(uncertain === 0
       ? []
-      : [`Nobody knows whether its last ${uncertain} entries were ever acknowledged: they are kept, and take effect.`];
+      : [`Nobody knows whether its last ${uncertain} entries were ever acknowledged: they are kept, and take effect.`]),
+    ...(ledgerDamage === null ? [] : [`Its ledger is damaged (${ledgerDamage}): what is kept comes from its log.`]),
+  ];
   if (damage === null) return kept;
   const loss =
     lost === null

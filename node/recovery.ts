@@ -2,27 +2,19 @@
 // new generation there, of which it is the only voter. What others had after that point never counts again.
 
 import { readFile, stat } from 'node:fs/promises';
-import { join } from 'node:path';
 import { ParleyError } from '../protocols/errors.ts';
 import { type GenerationRecord, raftIdsPerGeneration } from '../protocols/generation.ts';
 import { memberNamed, votingMembers } from '../protocols/ledger-rules.ts';
 import type { LedgerState } from '../protocols/ledger-state.ts';
 import type { Membership } from '../protocols/membership.ts';
-import { damaged, type OfflineLog, readLog } from './consensus/index.ts';
+import { behindLog, damaged, type OfflineLog, readLog } from './consensus/index.ts';
 import { identityFileOf } from './enrolment.ts';
-import { createLogger, systemClock } from './host/index.ts';
-import { createLedger, type Ledger } from './ledger/index.ts';
-import { loadIdentity, verifySignature } from './mesh/index.ts';
-import { createBlobStore, createTentativeStore, createWitnessFile, lockStateFolder, openStore } from './store/index.ts';
+import type { Ledger } from './ledger/index.ts';
+import { loadIdentity } from './mesh/index.ts';
+import { createWitnessFile, lockStateFolder, openStore } from './store/index.ts';
 import { signRecord } from './wiring/recovery-key.ts';
-import {
-  createVoteFolder,
-  ledgerFolderOf,
-  logFolderOf,
-  setAsideBefore,
-  type VoteFolder,
-  witnessFileOf,
-} from './wiring/vote-folder.ts';
+import { openStoppedLedger } from './wiring/stopped-ledger.ts';
+import { createVoteFolder, logFolderOf, setAsideBefore, type VoteFolder, witnessFileOf } from './wiring/vote-folder.ts';
 
 /** How far a survivor is. */
 export interface Survey {
@@ -43,6 +35,8 @@ export interface Survey {
   readonly uncertain: number;
   /** What is wrong with its log; null where nothing is, or where it has none. */
   readonly damage: string | null;
+  /** What is wrong with its ledger, which its log has made anew here; null where nothing is. */
+  readonly ledgerDamage: string | null;
   /** Entries that it had after these and that are lost with the damage; null where nobody can tell how many. */
   readonly lost: number | null;
   readonly recoveryKey: string;
@@ -50,7 +44,8 @@ export interface Survey {
 
 /**
  * How far the peer of a state folder is, which is stopped. Changes nothing that the peer would find.
- * @throws ParleyError `state-in-use`, `not-enrolled`, `removed`.
+ * @throws ParleyError `state-in-use`, `not-enrolled`, `removed`; `store-damaged` or `state-behind-log` where its ledger is lost and its log
+ * cannot make it anew.
  */
 export async function survey(stateFolder: string): Promise<Survey> {
   return withSurvivor(stateFolder, async ({ found }) => found);
@@ -65,7 +60,7 @@ export async function survey(stateFolder: string): Promise<Survey> {
 export async function recover(init: {
   readonly stateFolder: string;
   readonly keyFile: string | null;
-  readonly folder?: Pick<VoteFolder, 'beginGeneration'>;
+  readonly folder?: Pick<VoteFolder, 'beginGeneration' | 'carryOut'>;
 }): Promise<{ readonly survey: Survey; readonly record: GenerationRecord; readonly oldLog: string | null }> {
   const { stateFolder, keyFile, folder = createVoteFolder(stateFolder) } = init;
   const pem = keyFile === null ? null : await readKey(keyFile);
@@ -80,7 +75,7 @@ export async function recover(init: {
     };
     // A key that does not fit is found out before anything is given up.
     recordFor(found.peer);
-    const record = await folder.beginGeneration(recordFor, keepLedger);
+    const record = await folder.beginGeneration(recordFor, () => keepLedger(folder));
     const oldLog = hasLog ? `${logFolderOf(stateFolder)}${setAsideBefore(number)}` : null;
     return { survey: found, record, oldLog };
   });
@@ -101,7 +96,7 @@ interface Survivor {
   readonly generations: readonly GenerationRecord[];
   readonly hasLog: boolean;
   /** Writes the ledger as it was found, its last entry included, to the disk. */
-  readonly keepLedger: () => Promise<void>;
+  readonly keepLedger: (folder: Pick<VoteFolder, 'carryOut'>) => Promise<void>;
 }
 
 /** Works on a stopped peer's ledger, brought to the end of its log in memory. */
@@ -110,24 +105,17 @@ async function withSurvivor<T>(stateFolder: string, work: (survivor: Survivor) =
   try {
     const membership = await createVoteFolder(stateFolder).membership();
     const { peer } = await loadIdentity(identityFileOf(stateFolder));
-    const store = createTentativeStore(await openStore(ledgerFolderOf(stateFolder)));
-    const { genesis, contacts, generations = [], name } = membership;
+    const { generations = [], name } = membership;
     const hasLog = await isFolder(logFolderOf(stateFolder));
-    const source = hasLog ? 'consensus' : 'voters';
-    const ledger = createLedger({ self: peer, source, genesis, contacts, generations })({
-      ...{ store, mesh: emptyMesh, clock: systemClock, verifySignature },
-      blobs: createBlobStore(join(stateFolder, 'blobs')),
-      logger: createLogger({ level: 'error' }),
-    });
+    const opened = await openStoppedLedger({ stateFolder, peer, membership, hasLog });
+    const { ledger, damage: ledgerDamage } = opened;
     try {
-      await ledger.start();
       const log = hasLog ? await applyLog(stateFolder, membership, ledger) : logless(membership);
       await ledger.snapshot();
-      const found = describe(ledger.state(), { peer, name, ...log });
-      return await work({ found, generations, hasLog, keepLedger: store.keep });
+      const found = describe(ledger.state(), { peer, name, ledgerDamage, ...log });
+      return await work({ found, generations, hasLog, keepLedger: opened.keep });
     } finally {
-      await ledger.stop();
-      await store.close();
+      await opened.close();
     }
   } finally {
     await lock.release();
@@ -136,7 +124,7 @@ async function withSurvivor<T>(stateFolder: string, work: (survivor: Survivor) =
 
 type LogFindings = Pick<Survey, 'uncertain' | 'damage' | 'lost'>;
 
-/** Brings a voter's ledger to the end of what is sound of its log. @throws ParleyError `level-unsupported`. */
+/** Brings a voter's ledger to the end of what is sound of its log. @throws ParleyError `level-unsupported`, `state-behind-log`. */
 async function applyLog(stateFolder: string, membership: Membership, ledger: Ledger): Promise<LogFindings> {
   const certainIndex = ledger.appliedIndex();
   const opened = await openStore(logFolderOf(stateFolder)).catch((error: unknown) => {
@@ -151,6 +139,7 @@ async function applyLog(stateFolder: string, membership: Membership, ledger: Led
     });
     if (log === undefined) return logless(membership);
     if (log.snapshot !== undefined && log.snapshot.index > certainIndex) await ledger.restore(log.snapshot);
+    if (ledger.appliedIndex() < log.baseIndex) throw behindLog(ledger.appliedIndex(), log.baseIndex);
     await ledger.apply(await log.entriesAfter(ledger.state()));
     return findingsOf(log, ledger.appliedIndex(), certainIndex);
   } finally {
@@ -184,7 +173,7 @@ function isFolder(path: string): Promise<boolean> {
   );
 }
 
-function describe(state: LedgerState, found: Pick<Survey, 'peer' | 'name'> & LogFindings): Survey {
+function describe(state: LedgerState, found: Pick<Survey, 'peer' | 'name' | 'ledgerDamage'> & LogFindings): Survey {
   const own = memberNamed(state, found.name);
   if (own?.peer !== found.peer) {
     throw new ParleyError('not-a-member', `the ledger of '${found.name}' does not know it as a member yet`, {
@@ -208,10 +197,3 @@ function describe(state: LedgerState, found: Pick<Survey, 'peer' | 'name'> & Log
     members: members.sort(),
   };
 }
-
-const emptyMesh = {
-  handle: () => undefined,
-  open: () => Promise.reject(new ParleyError('peer-unreachable', 'this peer is stopped')),
-  connectedPeers: () => [],
-  onPeerChange: () => () => undefined,
-};

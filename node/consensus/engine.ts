@@ -3,7 +3,7 @@
 
 import { appendEntriesMax } from '../../protocols/consensus-message.ts';
 import type { SnapshotMetadata } from '../../protocols/consensus-record.ts';
-import { type ErrorRecord, ParleyError, toErrorRecord } from '../../protocols/errors.ts';
+import { type ErrorRecord, toErrorRecord } from '../../protocols/errors.ts';
 import type { Clock, Logger, Mesh, RandomBytes } from '../interfaces.ts';
 import { AppendThread } from './append-thread.ts';
 import { ApplyThread } from './apply-thread.ts';
@@ -19,7 +19,7 @@ import {
   voterIds,
 } from './core/index.ts';
 import { Incoming } from './incoming.ts';
-import { damaged } from './log-damage.ts';
+import { behindLog, damaged } from './log-damage.ts';
 import type { LogStore } from './log-store.ts';
 import { type MemberDirectory, MessageLinks } from './message-links.ts';
 import { SnapshotLinks } from './snapshot-links.ts';
@@ -104,7 +104,10 @@ export class Engine {
     this.applies = new ApplyThread({
       ...components,
       onApplied: (entry) => this.proposals.applied(entry),
-      onConfiguration: (entry) => this.act((raw) => raw.applyChange(entry)),
+      onConfiguration: (entry) => {
+        this.act((raw) => raw.applyChange(entry));
+        this.#dropLinks();
+      },
       deliver: (responses) => {
         deliver(responses);
         this.reads.applied(components.stateMachine.appliedIndex());
@@ -315,9 +318,16 @@ export class Engine {
 
   async #restore(snapshot: SnapshotMetadata, body: Uint8Array): Promise<void> {
     await this.applies.restore(snapshot, body);
+    this.#dropLinks();
     this.proposals.forget(snapshot.index, 'it was overtaken by a snapshot');
     this.reads.applied(snapshot.index);
     this.#components.onApplied();
+  }
+
+  /** Raft ids are never used again: who is out of the configuration has nothing more to hear. */
+  #dropLinks(): void {
+    const { voters, learners, learnersNext } = this.raw.status().members;
+    this.links.retain(new Set([...voterIds(voters), ...learners, ...learnersNext]));
   }
 
   #fail(part: Part, error: unknown): void {
@@ -355,15 +365,7 @@ export class Engine {
 
 function assertStateFitsLog(applied: number, store: LogStore): void {
   const { index } = store.base();
-  if (applied < index) {
-    throw new ParleyError(
-      'state-behind-log',
-      `cannot start: the state ends at ${applied}, the log starts after ${index}`,
-      {
-        hint: 'The state was lost or is older than the log. Remove this voter and let it join anew.',
-      },
-    );
-  }
+  if (applied < index) throw behindLog(applied, index);
   if (applied > store.log.lastIndex()) {
     throw damaged(`it ends at index ${store.log.lastIndex()} and the state holds index ${applied} already`);
   }

@@ -105,16 +105,18 @@ export async function soundEntryAfter(
   }
 }
 
-/** The sealed records of a log and the body of the snapshot that it was sent, each undefined where it is missing or damaged. */
+/** The sealed records of a log, where it starts and the body of the snapshot that it was sent, each undefined where it is missing or damaged. */
 export async function soundRecords(store: KeyValueStore): Promise<{
   readonly tail: records.TailRecord | undefined;
+  readonly base: records.SnapshotMetadata | undefined;
   readonly received: Snapshot | undefined;
 }> {
   const orNone = <T>(read: Promise<T | undefined>): Promise<T | undefined> => read.catch(() => undefined);
   const tail = await orNone(readTail(store));
   const snapshot = await orNone(readSnapshot(store));
   const body = snapshot && (await orNone(readBody(store, snapshot)));
-  return { tail, received: snapshot && body && { metadata: metadataOf(snapshot), body } };
+  const base = snapshot && metadataOf(snapshot);
+  return { tail, base, received: base && body && { metadata: base, body } };
 }
 
 export async function readBody(

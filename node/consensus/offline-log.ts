@@ -11,6 +11,8 @@ export interface OfflineLog {
   readonly damage: string | null;
   /** Known to be committed at the newest batch that is left; 0 where nobody can tell. */
   readonly commitIndex: number;
+  /** It starts after this entry; what came before is in the ledger alone. 0 where nobody can tell. */
+  readonly baseIndex: number;
   /** Where that batch ended; what lies after the commit index may or may not have been committed. */
   readonly lastIndex: number;
   /** A snapshot that the log starts after and whose body may not have been restored yet. */
@@ -36,10 +38,11 @@ export async function beginLog(disk: LogDisk, base: SnapshotMetadata, committed:
 /** What is left of a log. @throws ParleyError `not-bootstrapped` where none was begun. */
 export async function readLog(disk: LogDisk): Promise<OfflineLog> {
   const damage = await openLogStore(disk, () => undefined).then(() => null, damageIn);
-  const { tail, received } = await soundRecords(disk.store);
+  const { tail, base, received } = await soundRecords(disk.store);
   return {
     damage,
     commitIndex: tail?.commit ?? 0,
+    baseIndex: base?.index ?? 0,
     lastIndex: tail?.lastIndex ?? 0,
     ...(received && { snapshot: { ...received.metadata, data: received.body } }),
     async entriesAfter(place) {

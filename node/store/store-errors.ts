@@ -26,7 +26,7 @@ export function toStoreError(action: string, path: string, cause: unknown): Parl
   }
   if (text.includes('LEVEL_CORRUPTION') || text.includes('does not exist (create_if_missing is false)')) {
     return new ParleyError('store-damaged', `cannot ${action} '${path}': ${text}`, {
-      hint: 'Check the disk. A peer whose store is lost can be enrolled again and refetches the ledger.',
+      hint: 'Check the disk, and keep a copy of this folder before anything else: a fleet can only be recovered from what is left of its voters.',
       cause,
     });
   }

@@ -3,8 +3,8 @@
 import type { KeyValueStore } from '../interfaces.ts';
 
 export interface TentativeStore extends KeyValueStore {
-  /** Writes all changes so far to the disk, as one batch. */
-  keep(): Promise<void>;
+  /** Writes all changes so far to the disk, as one batch; `instead` to another store than the one below. */
+  keep(instead?: KeyValueStore): Promise<void>;
 }
 
 /** Another store as it would be after changes that are all held in memory: for what is short and small beside it. Closing closes that one. */
@@ -28,11 +28,11 @@ export function createTentativeStore(store: KeyValueStore): TentativeStore {
       left.sort(([a], [b]) => (a < b ? -1 : 1));
       return (reverse ? left.reverse() : left).slice(0, limit);
     },
-    keep() {
+    keep(instead = store) {
       const operations = [...changes].map(([key, value]) =>
         value === undefined ? ({ type: 'del', key } as const) : ({ type: 'put', key, value } as const),
       );
-      return store.batch(operations, { sync: true });
+      return instead.batch(operations, { sync: true });
     },
     close: () => store.close(),
   };

@@ -85,9 +85,9 @@ export function createVoteFolder(stateFolder: string, files: FolderFiles = realF
     for (const path of logPaths) await files.remove(path);
   }
 
-  /** Keeps a log for whoever wants to look into it: of damaged ones the newest. */
-  async function setLogAside(suffix = '.damaged'): Promise<void> {
-    for (const path of logPaths) if (await exists(path)) await files.replace(path, `${path}${suffix}`);
+  /** Keeps what is damaged or over for whoever wants to look into it: of damaged ones the newest. */
+  async function setAside(paths: readonly string[], suffix = '.damaged'): Promise<void> {
+    for (const path of paths) if (await exists(path)) await files.replace(path, `${path}${suffix}`);
   }
 
   async function membershipOf(): Promise<Membership> {
@@ -102,7 +102,7 @@ export function createVoteFolder(stateFolder: string, files: FolderFiles = realF
       const membership = await membershipOf();
       if (membership.recovering) throw unfinishedError(membership.name);
       if (membership.raftId > 0 && !(await exists(keyFile))) {
-        await setLogAside();
+        await setAside(logPaths);
         await write({ raftId: 0 });
       } else if (membership.raftId === 0) await clearLog();
       return loadMembership(stateFolder);
@@ -120,8 +120,11 @@ export function createVoteFolder(stateFolder: string, files: FolderFiles = realF
           return;
         case 'set-aside':
           await files.remove(keyFile);
-          await setLogAside();
+          await setAside(logPaths);
           await write({ raftId: 0 });
+          return;
+        case 'set-ledger-aside':
+          await setAside([ledgerFolderOf(stateFolder)]);
           return;
         case 'new-generation': {
           const { generations = [] } = await loadMembership(stateFolder);
@@ -161,7 +164,7 @@ export function createVoteFolder(stateFolder: string, files: FolderFiles = realF
       });
       // From here on an entry that was never committed does no harm in its ledger: the generation has it.
       await keepLedger();
-      await setLogAside(setAsideBefore(record.number));
+      await setAside(logPaths, setAsideBefore(record.number));
       await write({ raftId: founders[0]?.raftId ?? 0 });
       return record;
     },

@@ -20,6 +20,8 @@ export type VoteTurn =
   | { readonly kind: 'give-up'; readonly roles: readonly Role[] }
   /** What it promised as a voter is lost. */
   | { readonly kind: 'set-aside'; readonly reason: string }
+  /** Its ledger cannot be read: its vote and what it promised are whole. */
+  | { readonly kind: 'set-ledger-aside'; readonly reason: string }
   /** The fleet has begun new generations without it; one that it follows and whose number is among them gives way. */
   | {
       readonly kind: 'new-generation';

@@ -21,6 +21,8 @@ export interface VoteWatch extends Startable {
   turn(to: VoteTurn): void;
   /** Consensus could not start with the log that it found: this peer goes on without, since others vote. */
   damaged(error: Error): void;
+  /** The ledger could not be read: this peer goes on with an empty one, which fills from its own log or from others. */
+  ledgerDamaged(error: Error): void;
 }
 
 export function createVoteWatch(init: {
@@ -163,6 +165,10 @@ export function createVoteWatch(init: {
       damaged(error) {
         logger.error({ error: error.message }, 'this voter sets its log aside and takes part under a new key');
         resolve({ kind: 'set-aside', reason: error.message });
+      },
+      ledgerDamaged(error) {
+        logger.error({ error: error.message }, 'this peer sets its ledger aside and makes it anew');
+        resolve({ kind: 'set-ledger-aside', reason: error.message });
       },
       async start() {
         stops = [ledger.onApplied(wake), ledger.onVoterSetProven(wake), clock.every(lookPeriodMs, wake)];

@@ -9,7 +9,7 @@ import type { JoinContact } from '../../protocols/join.ts';
 import { encodeEntry } from '../../protocols/ledger-entries.ts';
 import { configurationIn } from '../../protocols/ledger-rules.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
-import { advised, beginLog, damaged, damagedLogCode, type LogDisk } from '../consensus/index.ts';
+import { advised, beginLog, damaged, isDamage, type LogDisk } from '../consensus/index.ts';
 import type { Startable } from '../interfaces.ts';
 import type { VoteFolder } from './vote-folder.ts';
 
@@ -54,8 +54,7 @@ export function createVoting(init: {
           const isGone = cause instanceof ParleyError && cause.code === 'not-bootstrapped';
           const voters = votersKnown(init, ledger.state());
           const error = advised(isGone ? damaged('it is gone', cause) : cause, [...voters.keys()]);
-          const isDamaged = error instanceof ParleyError && error.code === damagedLogCode;
-          if (isDamaged && [...voters.values()].some((peer) => peer !== init.self)) onDamage(error);
+          if (isDamage(error) && [...voters.values()].some((peer) => peer !== init.self)) onDamage(error);
           throw error;
         }
       },

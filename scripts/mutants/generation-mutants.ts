@@ -1,12 +1,57 @@
-// Owns the ways to break what follows a recovery that their tests must notice: an older generation's word that still counts,
-// and a newer one that nobody accepted.
+// Owns the ways to break what follows a damaged disk and a recovery that their tests must notice: an older generation's word that
+// still counts, a newer one that nobody accepted, a ledger that is whole elsewhere and given up.
 
 import type { Mutant } from './mutant.ts';
 
 const trust = 'test/ledger/trust-core.test.ts';
 const ledger = 'test/ledger/generations.test.ts';
+const damagedLedger = 'test/node/damaged-ledger.test.ts';
+const vote = 'test/node/vote.test.ts';
+const voting = 'test/node/voting.test.ts';
 
 export const generationMutants: readonly Mutant[] = [
+  {
+    name: 'recovers from nothing where the ledger is damaged and the log starts later',
+    file: 'node/recovery.ts',
+    text: '    if (ledger.appliedIndex() < log.baseIndex) throw behindLog(ledger.appliedIndex(), log.baseIndex);\n',
+    replacement: '',
+    tests: [damagedLedger],
+  },
+  {
+    name: 'gives a whole log up with a damaged ledger',
+    file: 'node/wiring/stopped-ledger.ts',
+    text: '  if (!hasLog) throw withoutLog(found);',
+    replacement: '  if (init.stateFolder) throw withoutLog(found);',
+    tests: [damagedLedger],
+  },
+  {
+    name: 'begins a generation on a peer that has neither ledger nor log',
+    file: 'node/wiring/stopped-ledger.ts',
+    text: '  if (!hasLog) throw withoutLog(found);\n',
+    replacement: '',
+    tests: [damagedLedger],
+  },
+  {
+    name: 'writes over a damaged ledger',
+    file: 'node/wiring/vote-folder.ts',
+    text: '          await setAside([ledgerFolderOf(stateFolder)]);',
+    replacement: '          await files.remove(ledgerFolderOf(stateFolder));',
+    tests: [vote, damagedLedger],
+  },
+  {
+    name: 'gives up at a damaged ledger without a word to who could set it aside',
+    file: 'node/wiring/ledger-start.ts',
+    text: "error.code === 'store-damaged') onDamage(error);",
+    replacement: "error.code === 'store-damaged') error.stack = '';",
+    tests: [vote],
+  },
+  {
+    name: 'never votes again where its ledger is lost and its log starts later',
+    file: 'node/consensus/log-damage.ts',
+    text: '[damagedLogCode, behindLogCode].includes(error.code)',
+    replacement: 'error.code === damagedLogCode',
+    tests: [voting],
+  },
   {
     name: 'takes entries of an older generation after the base of its own',
     file: 'node/ledger/trust-core.ts',

@@ -151,8 +151,8 @@ export const membershipMutants: readonly Mutant[] = [
   {
     name: 'sets a damaged log aside and keeps its key till last',
     file: 'node/wiring/vote-folder.ts',
-    text: '          await files.remove(keyFile);\n          await setLogAside();\n',
-    replacement: '          await setLogAside();\n          await files.remove(keyFile);\n',
+    text: '          await files.remove(keyFile);\n          await setAside(logPaths);\n',
+    replacement: '          await setAside(logPaths);\n          await files.remove(keyFile);\n',
     tests: [votes],
   },
   {
@@ -221,15 +221,15 @@ export const membershipMutants: readonly Mutant[] = [
   {
     name: 'deletes the log that a recovery begins from',
     file: 'node/wiring/vote-folder.ts',
-    text: '      await setLogAside(setAsideBefore(record.number));\n',
+    text: '      await setAside(logPaths, setAsideBefore(record.number));\n',
     replacement: '      await clearLog();\n',
     tests: [recoveredLog],
   },
   {
     name: 'sets the log aside before its entries are kept',
     file: 'node/wiring/vote-folder.ts',
-    text: '      await keepLedger();\n      await setLogAside(setAsideBefore(record.number));\n',
-    replacement: '      await setLogAside(setAsideBefore(record.number));\n      await keepLedger();\n',
+    text: '      await keepLedger();\n      await setAside(logPaths, setAsideBefore(record.number));\n',
+    replacement: '      await setAside(logPaths, setAsideBefore(record.number));\n      await keepLedger();\n',
     tests: [recoveredLog],
   },
   {

@@ -2,58 +2,18 @@
 // a word nor the log itself on the way.
 
 import assert from 'node:assert/strict';
-import { access, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { access, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type TestContext, test } from 'node:test';
+import { test } from 'node:test';
 import { parsePeerArguments } from '../../node/arguments.ts';
-import { beginLog, type LogDisk } from '../../node/consensus/index.ts';
 import { openLogStore } from '../../node/consensus/log-store.ts';
-import { foundFleet, writeMembership } from '../../node/enrolment.ts';
-import { readGenesis } from '../../node/ledger/index.ts';
+import { writeMembership } from '../../node/enrolment.ts';
 import { carryOutPeerCommand } from '../../node/peer-command.ts';
 import { recover, survey } from '../../node/recovery.ts';
-import { createTentativeStore, createWitnessFile, openStore } from '../../node/store/index.ts';
-import { createVoteFolder, type FolderFiles, logFolderOf, witnessFileOf } from '../../node/wiring/vote-folder.ts';
-import { check } from '../../protocols/codec.ts';
-import { configSchema } from '../../protocols/config.ts';
-import type { RaftEntry } from '../../protocols/consensus-record.ts';
+import { createTentativeStore, openStore } from '../../node/store/index.ts';
+import { createVoteFolder, type FolderFiles, logFolderOf } from '../../node/wiring/vote-folder.ts';
 import { MemoryStore } from '../consensus/memory-store.ts';
-
-const config = check(configSchema, { version: 1, listen: ['/ip4/127.0.0.1/tcp/4400'] });
-const notJoint = { learners: [], votersOutgoing: [], learnersNext: [], autoLeave: false };
-const entry = (index: number): RaftEntry => ({ index, term: 2, type: 'normal', data: new Uint8Array(0) });
-const keyOf = (stateFolder: string): string => join(stateFolder, 'recovery.key');
-
-async function withLog(stateFolder: string, work: (disk: LogDisk) => Promise<void>, folder = logFolderOf(stateFolder)) {
-  const store = await openStore(folder);
-  const witness = createWitnessFile(witnessFileOf(stateFolder));
-  await work({ store, witness }).finally(() => Promise.all([store.close(), witness.close()]));
-}
-
-/** The stopped founder of a fleet: its log has the entries 2 to 6, of which its last batch knew 3 to be committed. */
-async function voter(t: TestContext): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'parley-recovery-'));
-  t.after(() => rm(folder, { recursive: true, force: true }));
-  const stateFolder = join(folder, 'state');
-  const { membership } = await foundFleet({
-    stateFolder,
-    config,
-    name: 'gate',
-    site: 'home',
-    nowMs: 1_700_000_000_000,
-  });
-  const { index, term, chainHash } = readGenesis(membership.genesis).state;
-  await withLog(stateFolder, async (disk) => {
-    await beginLog(disk, { index, term, chainHash, configuration: { voters: [1], ...notJoint } }, []);
-    const log = await openLogStore(disk, () => undefined);
-    await log.write({ hardState: { term: 2, vote: 1, commit: 1 }, entries: [entry(2), entry(3)] });
-    await log.write({ hardState: { term: 2, vote: 1, commit: 3 }, entries: [entry(4), entry(5)] });
-    await log.write({ hardState: { term: 2, vote: 1, commit: 3 }, entries: [entry(6)] });
-  });
-  await createVoteFolder(stateFolder).logBegun();
-  return stateFolder;
-}
+import { entry, keyOf, stoppedVoter, withLog } from './stopped-voter.ts';
 
 const isThere = (path: string): Promise<boolean> =>
   access(path).then(
@@ -68,7 +28,7 @@ async function snapshotsOf(stateFolder: string): Promise<number[]> {
 }
 
 test('recover() goes on from the end of the log, whatever its last batch knew to be committed', async (t) => {
-  const stateFolder = await voter(t);
+  const stateFolder = await stoppedVoter(t);
   const found = await survey(stateFolder);
   assert.deepEqual([found.term, found.index, found.uncertain, found.damage, found.lost], [2, 6, 3, null, 0]);
   assert.deepEqual(await snapshotsOf(stateFolder), [], 'others may yet overwrite what is not committed');
@@ -80,7 +40,7 @@ test('recover() goes on from the end of the log, whatever its last batch knew to
 });
 
 test('parley recover says what it keeps and what it loses of a damaged log, and sets that aside', async (t) => {
-  const stateFolder = await voter(t);
+  const stateFolder = await stoppedVoter(t);
   const run = async (...words: string[]): Promise<string> =>
     (await carryOutPeerCommand(parsePeerArguments(['recover', ...words, '--state', stateFolder]), process.stdin)).join(
       '\n',
@@ -115,7 +75,7 @@ test('parley recover says what it keeps and what it loses of a damaged log, and 
 });
 
 test('survey() uses what is left where the last batch is lost, and says so where all is', async (t) => {
-  const stateFolder = await voter(t);
+  const stateFolder = await stoppedVoter(t);
   await withLog(stateFolder, async (disk) => {
     const tail = (await disk.store.get('tail')) ?? assert.fail();
     const log = await openLogStore(disk, () => undefined);
@@ -149,7 +109,7 @@ function crashing(after: number): FolderFiles {
 
 test('recover() loses no entry wherever it was cut off before it is done again', async (t) => {
   for (let steps = 0; ; steps += 1) {
-    const stateFolder = await voter(t);
+    const stateFolder = await stoppedVoter(t);
     const init = { stateFolder, keyFile: keyOf(stateFolder) };
     const cutOff = await recover({ ...init, folder: createVoteFolder(stateFolder, crashing(steps)) }).then(
       () => false,

@@ -7,11 +7,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { foundFleet, loadMembership, voterKeyFileOf, writeMembership } from '../../node/enrolment.ts';
+import { createLedgerStart } from '../../node/wiring/ledger-start.ts';
 import { runPeer } from '../../node/wiring/peer-loop.ts';
-import { createVoteFolder, type FolderFiles, logFolderOf, witnessFileOf } from '../../node/wiring/vote-folder.ts';
+import {
+  createVoteFolder,
+  type FolderFiles,
+  ledgerFolderOf,
+  logFolderOf,
+  witnessFileOf,
+} from '../../node/wiring/vote-folder.ts';
 import { nextVoteStep, type VoteTurn } from '../../node/wiring/vote-plan.ts';
 import { check } from '../../protocols/codec.ts';
 import { configSchema } from '../../protocols/config.ts';
+import { ParleyError } from '../../protocols/errors.ts';
 import { createLedgerScript, peerIdOf, voterKeyOf } from '../helpers/ledger-script.ts';
 
 const config = check(configSchema, { version: 1, listen: ['/ip4/127.0.0.1/tcp/4400'] });
@@ -84,6 +92,38 @@ for (const { kept, ...turn } of turns) {
     }
   });
 }
+
+test("carryOut() of 'set-ledger-aside' keeps the vote and a copy of the ledger, wherever it is cut off", async (t) => {
+  for (let steps = 0; ; steps += 1) {
+    const stateFolder = await voterFolder(t);
+    const [ledger, copy] = [ledgerFolderOf(stateFolder), `${ledgerFolderOf(stateFolder)}.damaged`];
+    await mkdir(ledger);
+    const before = await loadMembership(stateFolder);
+    const cutOff = await createVoteFolder(stateFolder, crashing(steps))
+      .carryOut({ kind: 'set-ledger-aside', reason: 'a file is empty' })
+      .then(
+        () => false,
+        () => true,
+      );
+    assert.deepEqual([await isThere(ledger), await isThere(copy)], cutOff ? [true, false] : [false, true]);
+    assert.deepEqual(await createVoteFolder(stateFolder).settle(), before);
+    for (const path of [voterKeyFileOf(stateFolder), logFolderOf(stateFolder)]) assert.ok(await isThere(path));
+    if (!cutOff) return;
+  }
+});
+
+test('createLedgerStart() tells of a damaged store and of nothing else, and lets nobody start on it', async () => {
+  for (const [code, isTold] of [
+    ['store-damaged', true],
+    ['disk-full', false],
+  ] as const) {
+    const told: Error[] = [];
+    const failure = new ParleyError(code, 'it cannot be read');
+    const ledger = { start: () => Promise.reject(failure), stop: async () => undefined };
+    await assert.rejects(createLedgerStart({ ledger, onDamage: (error) => told.push(error) }).start(), { code });
+    assert.deepEqual(told, isTold ? [failure] : []);
+  }
+});
 
 test("carryOut() of 'take-up' never leaves a raft id with the log of an earlier one", async (t) => {
   for (let steps = 0; ; steps += 1) {

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { damaged, readLog } from '../../node/consensus/index.ts';
+import { behindLog, damaged, readLog } from '../../node/consensus/index.ts';
 import { createVoting } from '../../node/wiring/voting.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { GenerationRecord } from '../../protocols/generation.ts';
@@ -78,6 +78,18 @@ test('createVoting() gives the vote up at a damaged log only where others vote, 
     assert.equal(started.gaveUp, gaveUp, what);
     assert.match(started.error?.hint ?? '', gaveUp ? /new raft id/ : /only voter/, what);
   }
+});
+
+test('createVoting() gives the vote up where its log starts after the ledger only if others vote', async () => {
+  const state = createLedgerScript().state();
+  const behind = (): Promise<void> => Promise.reject(behindLog(1, 400));
+  const noted = { ...own, ...none, hasLog: true, votersIndex: 300 };
+  const among = await start({ ...noted, contacts: three }, state, behind);
+  assert.equal(among.gaveUp, true);
+  assert.match(among.error?.hint ?? '', /new raft id/);
+  const alone = await start({ ...noted, contacts: [contact('n1', 1)] }, state, behind);
+  assert.equal(alone.gaveUp, false);
+  assert.match(alone.error?.hint ?? '', /only voter.*backup/);
 });
 
 /** A generation that begins where a state ends. */
