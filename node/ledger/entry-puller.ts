@@ -160,6 +160,7 @@ export function followVoters(components: EntryPullerComponents): () => Promise<v
         pending = 'pending' in taken ? taken.pending : [];
         if (!('proven' in taken)) continue;
         await components.take(taken.proven);
+        known = certificates.trust();
       } else if (answer.kind === 'configurations') {
         known = judged(() => answer.proofs.reduce((trust, proof) => takeConfiguration(trust, proof, server), known));
         proofs.push(...answer.proofs);

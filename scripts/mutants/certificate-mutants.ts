@@ -137,4 +137,11 @@ export const certificateMutants: readonly Mutant[] = [
     replacement: 'believe: () => believe(certified, needless(index))',
     tests: ['test/ledger/certificates.test.ts'],
   },
+  {
+    name: 'judges what comes late on a stream by the voters of its beginning',
+    file: 'node/ledger/entry-puller.ts',
+    text: '        known = certificates.trust();\n',
+    replacement: '',
+    tests: ['test/ledger/catch-up.test.ts'],
+  },
 ];

@@ -6,6 +6,7 @@ import type { Mesh } from '../../node/interfaces.ts';
 import { encode } from '../../protocols/codec.ts';
 import { entryChainHash } from '../../protocols/consensus-record.ts';
 import { entryPullProtocol } from '../../protocols/entry-pull.ts';
+import { createCertifiedChain } from '../helpers/certified-chain.ts';
 import { caughtUp, createLedgerFleet, diskFull, letGo, patient } from '../helpers/ledger-peers.ts';
 import { peerIdOf } from '../helpers/ledger-script.ts';
 
@@ -86,6 +87,36 @@ test('meshMembers() names voters that somebody has proven, where the ledger itse
   await promise;
   assert.ok(web1.ledger.meshMembers().isMember(peerIdOf('n3')));
   assert.ok(web1.ledger.state().index < n1.ledger.state().index);
+});
+
+test('createLedger() follows an honest voter whose stream goes on with a checkpoint after a change of voters', async (t) => {
+  const chain = createCertifiedChain();
+  chain.enrol('v2', 'v3');
+  chain.change([2, 3]);
+  chain.fill(2);
+  const pages = chain.pages(2);
+  const changes = chain.change([1, 2]);
+  chain.fill(5);
+  chain.checkpoint();
+  const { proof, data, index } = chain.madeCheckpoint();
+  const fleet = await createLedgerFleet(t);
+  const voter = fleet.network.join(peerIdOf('n1'));
+  let streams = 0;
+  voter.handle(entryPullProtocol, async (stream) => {
+    streams += 1;
+    await stream.receive();
+    // Its log goes while it serves these pages.
+    for (const page of pages) await stream.send(encode(page));
+    await stream.send(encode({ kind: 'configurations', proofs: changes.map(chain.proof) }));
+    await stream.send(encode({ kind: 'checkpoint', ...proof, bytes: data.byteLength }));
+    await stream.send(encode({ kind: 'checkpoint-part', data }));
+    await stream.receive();
+  });
+  await voter.start();
+  const web1 = await fleet.add('web1', 'voters');
+  await web1.ledger.waitFor((state) => state.index >= index, AbortSignal.timeout(5_000));
+  assert.equal(streams, 1);
+  assert.deepEqual(web1.complaints, []);
 });
 
 test('createLedger() does not forget what is certified, whatever is left of its entries', async (t) => {
