@@ -61,12 +61,15 @@ export function createAnnouncer(components: {
   };
 }
 
-/** A key of a peer without the role for it is never taken over, so that it is no reason to ask again. */
-function saysTheSame(member: MemberFacts & { readonly roles: readonly string[] }, wanted: MemberFacts): boolean {
+/**
+ * True where a member's facts would change nothing in the ledger. A key of a peer without the role for it is never taken
+ * over, so that it is no reason to ask again; the order of addresses means nothing.
+ */
+export function saysTheSame(member: MemberFacts & { readonly roles: readonly string[] }, wanted: MemberFacts): boolean {
   const isSameKey = !member.roles.includes('builder') || member.builderKey === wanted.builderKey;
-  const addresses = [...member.addresses].sort();
+  const [addresses, others] = [[...member.addresses].sort(), [...wanted.addresses].sort()];
   const isSameAddresses =
-    addresses.length === wanted.addresses.length && addresses.every((address, at) => address === wanted.addresses[at]);
+    addresses.length === others.length && addresses.every((address, at) => address === others[at]);
   const isSameVote = !member.roles.includes('voter') || member.voterKey === (wanted.voterKey ?? member.voterKey);
   return isSameKey && isSameVote && isSameAddresses && member.system === wanted.system;
 }

@@ -3,7 +3,8 @@
 
 import type { Command, CommandName, ForwardedEntry } from '../../protocols/control.ts';
 import { ParleyError } from '../../protocols/errors.ts';
-import { hasRole, rolesOf } from '../../protocols/ledger-rules.ts';
+import type { EntryKind } from '../../protocols/ledger-entries.ts';
+import { earlierResult, hasRole, rolesOf } from '../../protocols/ledger-rules.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import type { OperatorRole } from '../../protocols/policy.ts';
 
@@ -118,14 +119,24 @@ export function authorise(actor: string, command: Command, state: LedgerState): 
   );
 }
 
-const votersCommands: readonly Command['name'][] = ['voters-add', 'voters-remove', 'voters-replace', 'peers-remove'];
+/** The entries that commands about voters become. */
+export const votersKinds = {
+  'voters-add': 'voter-added',
+  'voters-replace': 'voter-added',
+  'voters-remove': 'voter-removed',
+  'peers-remove': 'member-removed',
+} as const satisfies Partial<Record<CommandName, EntryKind>>;
 
-/** True for a change of voters that the ledger has taken: asked again it is only followed, and may have cost who gave it its vote. */
+/**
+ * True for a change of voters that the ledger has taken: asked again it is only followed, and may have cost who gave it its vote.
+ * @throws ParleyError `id-taken`.
+ */
 export function isOnlyFollowed(
-  { id, command }: { readonly id: string; readonly command: Command },
+  { id, actor, command }: { readonly id: string; readonly actor: string; readonly command: Command },
   state: LedgerState,
 ): boolean {
-  return votersCommands.includes(command.name) && Object.hasOwn(state.commands, id);
+  const { [command.name]: kind } = votersKinds as Partial<Record<CommandName, EntryKind>>;
+  return kind !== undefined && earlierResult(state, { commandId: id, actor, kind }) !== undefined;
 }
 
 /**

@@ -6,10 +6,12 @@ import { type ErrorRecord, ParleyError } from '../../protocols/errors.ts';
 import type { JoinGrant } from '../../protocols/join.ts';
 import type { EntryDraft, MemberFacts } from '../../protocols/ledger-entries.ts';
 import { judgeJoin } from '../../protocols/ledger-rules.ts';
+import type { LedgerState } from '../../protocols/ledger-state.ts';
 import { clipText } from '../../protocols/primitives.ts';
 import type { Startable } from '../interfaces.ts';
 import { type Applicant, admitApplicant } from './admission.ts';
-import { createAnnouncer } from './announce.ts';
+import { createAllowance } from './allowance.ts';
+import { createAnnouncer, saysTheSame } from './announce.ts';
 import {
   authorise,
   authoriseEntry,
@@ -28,6 +30,7 @@ import { type CarryOutOptions, createForwarding } from './forward.ts';
 import { createPresence, type Presence } from './presence.ts';
 import { createReports } from './reports.ts';
 import { createControlSocket } from './socket.ts';
+import { checkCommandId, stepId } from './step-ids-core.ts';
 import {
   diffFolder,
   type FolderRequest,
@@ -85,6 +88,7 @@ export const createControl =
     });
     let stopWatching = (): void => undefined;
     const announcer = createAnnouncer({ ...shared, propose: proposeOwn });
+    const allowance = createAllowance(clock);
     const inTurn = createTurns();
     const socket = createControlSocket({ path: init.socketPath })({ logger, clock, run });
 
@@ -94,12 +98,14 @@ export const createControl =
         yield await proposeFor(ask, sender, signal);
         return;
       }
-      const { actor, command } = ask.request;
+      const { id, actor, command } = ask.request;
+      checkCommandId(id);
       if (current && isReadCommand(command.name)) {
         await leadership.confirm({ signal: AbortSignal.any([signal, AbortSignal.timeout(confirmTimeoutMs)]) });
       }
       checkSpeaker(sender, actor, ledger.state());
       if (!isOnlyFollowed(ask.request, ledger.state())) authorise(actor, command, ledger.state());
+      if (!isReadCommand(command.name) && !isVoter(sender)) allowance.take(sender);
       yield* carryOutCommand(contextOf(ask.request, options));
     }
 
@@ -112,11 +118,18 @@ export const createControl =
       const state = ledger.state();
       checkSpeaker(sender, actor, state);
       authoriseEntry(actor, entry, sender, state);
-      // What is refused in the ledger, or changes nothing there, would still fill it.
-      const isKnown = entry.kind === 'member-joined' && 'member' in judgeJoin(state, entry.body);
-      const draft: EntryDraft = { ...entry, actor, commandId: id };
-      if (!isKnown) await inTurn(() => ledger.propose(draft, { signal }));
+      if (!isKnown(entry, state)) {
+        if (entry.kind === 'member-updated') allowance.take(sender);
+        // What peers say of themselves and of strangers may come twice: it needs no id, and must not take one of a command.
+        const isStep = entry.kind === 'draft-staged' || entry.kind === 'draft-discarded';
+        const draft: EntryDraft = { ...entry, actor, ...(isStep ? { commandId: stepId('draft', id) } : {}) };
+        await inTurn(() => ledger.propose(draft, { signal }));
+      }
       return { kind: 'end', outcome: 'succeeded', task: null, waitsFor: null, text: '', revision: null };
+    }
+
+    function isVoter(peer: string): boolean {
+      return ledger.state().members[peer]?.roles.includes('voter') ?? false;
     }
 
     function contextOf(
@@ -221,7 +234,7 @@ export const createControl =
         signal,
         async propose(entry) {
           count += 1;
-          const id = `${request.id.slice(0, 120)}:draft${count}`;
+          const id = stepId('draft', `${request.id}:${count}`);
           await finish(forwarding.run({ kind: 'entry', version: 1, id, actor, entry }, signal));
         },
       };
@@ -255,6 +268,14 @@ export const createControl =
       },
     };
   };
+
+/** What changes nothing in the ledger would still fill it. @throws what judgeJoin() refuses. */
+function isKnown(entry: ForwardedEntry, state: LedgerState): boolean {
+  if (entry.kind === 'member-joined') return 'member' in judgeJoin(state, entry.body);
+  if (entry.kind !== 'member-updated') return false;
+  const member = state.members[entry.body.peer];
+  return member !== undefined && saysTheSame(member, entry.body);
+}
 
 /** What a voter that is held up says about itself. */
 function troubleOf(failure: ErrorRecord | undefined): Pick<BeatFacts, 'trouble'> {

@@ -10,6 +10,7 @@ const voters = 'test/ledger/ledger.test.ts';
 const trust = 'test/ledger/trust-core.test.ts';
 const pulling = 'test/ledger/entry-pull.test.ts';
 const away = 'test/ledger/catch-up.test.ts';
+const commandIds = 'test/control/command-ids.test.ts';
 
 export const ledgerMutants: readonly Mutant[] = [
   {
@@ -32,6 +33,48 @@ export const ledgerMutants: readonly Mutant[] = [
     text: 'sort((a, b) => a.place - b.place || b.index - a.index)',
     replacement: 'sort((a, b) => b.index - a.index)',
     tests: [members],
+  },
+  {
+    name: 'what peers say of themselves takes up the ids of commands',
+    file: 'node/control/control.ts',
+    text: "const isStep = entry.kind === 'draft-staged' || entry.kind === 'draft-discarded';",
+    replacement: 'const isStep = true;',
+    tests: [commandIds],
+  },
+  {
+    name: 'a member fills the ledger with what it says of itself',
+    file: 'node/control/control.ts',
+    text: "if (entry.kind === 'member-updated') allowance.take(sender);",
+    replacement: '',
+    tests: [commandIds],
+  },
+  {
+    name: 'a member fills the ledger with what its root asks for',
+    file: 'node/control/control.ts',
+    text: 'if (!isReadCommand(command.name) && !isVoter(sender)) allowance.take(sender);',
+    replacement: '',
+    tests: [commandIds],
+  },
+  {
+    name: 'facts that change nothing become entries',
+    file: 'node/control/control.ts',
+    text: 'return member !== undefined && saysTheSame(member, entry.body);',
+    replacement: 'return member === undefined;',
+    tests: [commandIds],
+  },
+  {
+    name: 'commands may have the ids of steps',
+    file: 'node/control/step-ids-core.ts',
+    text: 'if (!id.startsWith(prefix)) return;',
+    replacement: 'if (id !== prefix) return;',
+    tests: [commandIds],
+  },
+  {
+    name: 'a command about one task answers for that about another',
+    file: 'node/control/commands/command-context.ts',
+    text: 'if (earlier === undefined || earlier.task === task) return',
+    replacement: 'if (earlier === undefined || task) return',
+    tests: [commandIds],
   },
   {
     name: 'orders what nobody approved',

@@ -108,11 +108,18 @@ test('authorise() names who could', () => {
 });
 
 test('isOnlyFollowed() knows a change of voters that the ledger has taken, and no other command', () => {
-  const state = { ...factsWith(), commands: { taken: { index: 5, atMs: 0, task: null, error: null } } };
-  const command = { name: 'voters-remove', host: 'hub' } as const;
-  assert.equal(isOnlyFollowed({ id: 'taken', command }, state), true);
-  assert.equal(isOnlyFollowed({ id: 'another', command }, state), false);
-  assert.equal(isOnlyFollowed({ id: 'taken', command: commands.approve }, state), false);
+  const result = { index: 5, atMs: 0, task: null, error: null };
+  const state = { ...factsWith(), commands: { taken: { ...result, actor: 'root@hub', kind: 'voter-removed' } } };
+  const [command, actor] = [{ name: 'voters-remove', host: 'hub' } as const, 'root@hub'];
+  assert.equal(isOnlyFollowed({ id: 'taken', actor, command }, state), true);
+  assert.equal(isOnlyFollowed({ id: 'another', actor, command }, state), false);
+  assert.equal(isOnlyFollowed({ id: 'taken', actor, command: commands.approve }, state), false);
+  const taken = { code: 'id-taken' };
+  assert.throws(() => isOnlyFollowed({ id: 'taken', actor: 'vera', command }, state), taken);
+  assert.throws(
+    () => isOnlyFollowed({ id: 'taken', actor, command: { ...command, name: 'peers-remove' } }, state),
+    taken,
+  );
 });
 
 test('localActor() speaks as an operator only where the peer allows it', () => {

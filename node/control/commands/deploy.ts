@@ -8,11 +8,13 @@ import type { SelectionView } from '../../../protocols/views.ts';
 import type { Described } from '../catalogue.ts';
 import { hostsOf, type Selection, selectKnown } from '../hosts-core.ts';
 import { selectHosts } from '../selector-core.ts';
+import { stepId } from '../step-ids-core.ts';
 import {
   type CommandContext,
   type CommandEvents,
   earlierTask,
   followOrLeave,
+  isGivenBefore,
   leave,
   stateOf,
   submit,
@@ -22,11 +24,8 @@ import { committed, fileWords, submitCommit } from './project.ts';
 
 type Of<N extends Command['name']> = Extract<Command, { name: N }>;
 
-/** The longest id of a command leaves room for this. */
-const commitIdSuffix = ':commit';
-
 export async function* build(context: CommandContext, command: Of<'build'>): CommandEvents {
-  const earlier = earlierTask(context);
+  const earlier = earlierTask(context, 'build-requested');
   if (earlier !== undefined) {
     yield* followOrLeave(context, earlier.task);
     return;
@@ -47,7 +46,7 @@ export async function* build(context: CommandContext, command: Of<'build'>): Com
 }
 
 export async function* deploy(context: CommandContext, command: Of<'deploy'>): CommandEvents {
-  const earlier = earlierTask(context);
+  const earlier = earlierTask(context, 'deploy-requested');
   if (earlier !== undefined) {
     yield* followOrLeave(context, earlier.task);
     return;
@@ -80,8 +79,7 @@ function nothingCommitted(revision: string, text: string): string {
 }
 
 export async function* decide(context: CommandContext, command: Of<'approve' | 'reject'>): CommandEvents {
-  const earlier = earlierTask(context);
-  if (earlier === undefined) {
+  if (!isGivenBefore(context, 'approval-given', command.task)) {
     const task = taskNamed(context, command.task);
     const plan = command.plan ?? task.plan;
     if (plan === null) {
@@ -100,22 +98,24 @@ export async function* decide(context: CommandContext, command: Of<'approve' | '
 
 /** Follows the rest of an aborted task; that it is cancelled is what was asked for. */
 export async function* abort(context: CommandContext, command: Of<'abort'>): CommandEvents {
-  if (earlierTask(context) === undefined) await submit(context, { kind: 'task-aborted', body: { task: command.task } });
+  const body = { task: command.task };
+  if (!isGivenBefore(context, 'task-aborted', command.task)) await submit(context, { kind: 'task-aborted', body });
   for await (const event of followOrLeave(context, command.task)) {
     yield event.kind === 'end' && event.outcome === 'cancelled' ? { ...event, outcome: 'succeeded' } : event;
   }
 }
 
 export async function* retry(context: CommandContext, command: Of<'retry'>): CommandEvents {
-  if (earlierTask(context) === undefined) await submit(context, { kind: 'task-retried', body: { task: command.task } });
+  const body = { task: command.task };
+  if (!isGivenBefore(context, 'task-retried', command.task)) await submit(context, { kind: 'task-retried', body });
   yield* followOrLeave(context, command.task);
 }
 
 /** @returns whether there was something to commit. */
 async function* commitFirst(context: CommandContext, message: string): AsyncGenerator<CommandEvent, boolean> {
-  const id = `${context.request.id.slice(0, 128 - commitIdSuffix.length)}${commitIdSuffix}`;
+  const id = stepId('commit', context.request.id);
   const files = stateOf(context).draft?.fileCount ?? 0;
-  if (files === 0 && earlierTask(context, id) === undefined) {
+  if (files === 0 && earlierTask(context, 'commit-intended', id) === undefined) {
     yield { kind: 'progress', text: 'nothing to commit: the newest commit is deployed' };
     return false;
   }

@@ -30,7 +30,7 @@ const tokenAddressesMax = 16;
 const noRevision = '0'.repeat(40);
 
 export async function* rollback(context: CommandContext, command: Of<'rollback'>): CommandEvents {
-  const earlier = earlierTask(context);
+  const earlier = earlierTask(context, 'rollback-requested');
   if (earlier !== undefined) {
     yield* followOrLeave(context, earlier.task);
     return;
@@ -79,7 +79,7 @@ function closureBefore(host: string, state: LedgerState): LedgerState['devices']
 }
 
 export async function* invite(context: CommandContext, command: Of<'invite'>): CommandEvents {
-  if (earlierTask(context) !== undefined) {
+  if (earlierTask(context, 'invite-opened') !== undefined) {
     throw new ParleyError(
       'invite-shown',
       `the invite for '${command.peer}' was opened, but its token cannot be shown again`,

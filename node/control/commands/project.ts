@@ -22,12 +22,14 @@ export async function* commit(context: CommandContext, command: Of<'commit'>): C
 
 export async function* discard(context: CommandContext): CommandEvents {
   const files = stateOf(context).draft?.fileCount ?? 0;
-  if (earlierTask(context) === undefined) await submit(context, { kind: 'draft-discarded', body: {} });
+  if (earlierTask(context, 'draft-discarded') === undefined) {
+    await submit(context, { kind: 'draft-discarded', body: {} });
+  }
   yield endEvent({ text: files === 0 ? 'the draft is discarded' : `the draft is discarded: ${fileWords(files)}` });
 }
 
 export async function* update(context: CommandContext, command: Of<'update'>): CommandEvents {
-  const earlier = earlierTask(context);
+  const earlier = earlierTask(context, 'update-requested');
   const body = { inputs: command.inputs };
   yield* followOrLeave(context, earlier ? earlier.task : await submit(context, { kind: 'update-requested', body }));
 }
@@ -38,7 +40,7 @@ export async function submitCommit(
   message: string | null,
   id: string,
 ): Promise<string | null> {
-  const earlier = earlierTask(context, id);
+  const earlier = earlierTask(context, 'commit-intended', id);
   if (earlier !== undefined) return earlier.task;
   const { draft } = stateOf(context);
   if (draft === null) {

@@ -6,6 +6,7 @@ import type { Command } from '../../../protocols/control.ts';
 import { ParleyError } from '../../../protocols/errors.ts';
 import { votersWarning, votingMembers } from '../../../protocols/ledger-rules.ts';
 import type { LedgerState, Member } from '../../../protocols/ledger-state.ts';
+import { votersKinds } from '../authorise-core.ts';
 import { isVoting, majorityOf, votersChange, votersView } from '../voters-view-core.ts';
 import {
   type CommandContext,
@@ -31,7 +32,7 @@ export async function* showVoters(context: CommandContext): CommandEvents {
 }
 
 export async function* changeVoters(context: CommandContext, command: ChangeCommand): CommandEvents {
-  if (earlierTask(context) === undefined) {
+  if (earlierTask(context, votersKinds[command.name]) === undefined) {
     const draft = draftOf(command, stateOf(context));
     checkMajorityLeft(command, context);
     await submit(context, draft);
