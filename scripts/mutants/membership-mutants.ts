@@ -67,8 +67,8 @@ export const membershipMutants: readonly Mutant[] = [
   {
     name: 'takes joins to the ledger that it will refuse',
     file: 'node/control/control.ts',
-    text: "entry.kind === 'member-joined' && 'member' in judgeJoin(state, entry.body)",
-    replacement: "entry.kind === 'member-joined' && state.members[entry.body.peer] !== undefined",
+    text: "if (entry.kind === 'member-joined') return 'member' in judgeJoin(state, entry.body);",
+    replacement: "if (entry.kind === 'member-joined') return state.members[entry.body.peer] !== undefined;",
     tests: [joins],
   },
   {
