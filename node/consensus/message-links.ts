@@ -62,6 +62,8 @@ interface Link {
   failures: number;
   retryAtMs: number;
   running: boolean;
+  /** Closes once its queue is empty. */
+  isLeaving: boolean;
 }
 
 export class MessageLinks {
@@ -93,6 +95,16 @@ export class MessageLinks {
     for (const link of this.#links.values()) link.stream?.abort(new Error('consensus has stopped'));
   }
 
+  /** Lets go of the links to all others, after what is queued for them. */
+  retain(raftIds: ReadonlySet<number>): void {
+    for (const link of this.#links.values()) {
+      if (raftIds.has(link.raftId)) continue;
+      this.#links.delete(link.raftId);
+      link.isLeaving = true;
+      if (!link.running) closeStream(link);
+    }
+  }
+
   /** Queues a message for the voter that it names. */
   send(message: Message): void {
     const link = this.#linkTo(message.to);
@@ -112,6 +124,7 @@ export class MessageLinks {
       failures: 0,
       retryAtMs: 0,
       running: false,
+      isLeaving: false,
     };
     this.#links.set(raftId, link);
     return link;
@@ -129,6 +142,7 @@ export class MessageLinks {
       this.#fail(link, error);
     } finally {
       link.running = false;
+      if (link.isLeaving) closeStream(link);
     }
   }
 
@@ -188,6 +202,10 @@ export function checkClaim(
       hint: 'Look at that peer: it is damaged or lies.',
     },
   );
+}
+
+function closeStream({ stream }: Link): void {
+  stream?.close().catch(() => stream.abort(new Error('the link is not needed any more')));
 }
 
 function enqueue(link: Link, message: Message): void {

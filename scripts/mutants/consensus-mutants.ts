@@ -381,4 +381,11 @@ export const consensusMutants: readonly Mutant[] = [
     replacement: '    this.links.stop();\n    this.#components.onRoleChange();\n',
     tests: [engine],
   },
+  {
+    name: 'keeps streams to voters that are gone',
+    file: `${core}/engine.ts`,
+    text: '        this.#dropLinks();\n',
+    replacement: '',
+    tests: [voters],
+  },
 ];

@@ -187,6 +187,8 @@ test('changeVoters() brings in a learner, makes it a voter and removes another',
     );
     assert.deepEqual(next.consensus.status().voters, [2, 3]);
     await fleet.propose(next, 'after');
+    await until(() => fleet.network.streamsFrom(peerName(2), peerName(1)) === 0);
+    assert.equal(fleet.network.streamsFrom(peerName(2), peerName(3)), 1, 'the others stay');
   }));
 
 test('changeVoters() refuses what cannot follow on the configuration in force', () =>

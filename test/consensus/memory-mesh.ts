@@ -25,6 +25,10 @@ class Pipe {
     this.#notify();
   }
 
+  get isOpen(): boolean {
+    return !this.#ended && this.#error === undefined;
+  }
+
   end(): void {
     this.#ended = true;
     this.#notify();
@@ -91,6 +95,11 @@ export class MemoryNetwork {
         return () => peer.listeners.delete(listener);
       },
     };
+  }
+
+  /** Streams on which one peer can still say something to another that it opened them to. */
+  streamsFrom(a: string, b: string): number {
+    return this.#connections.filter((each) => each.a === a && each.b === b && each.pipes[0]?.isOpen).length;
   }
 
   setRtt(peer: string, rttMs: number): void {
