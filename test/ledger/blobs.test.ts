@@ -172,7 +172,11 @@ test('fetchBlob() that waits for its turn ends with its signal, and leaves its t
   t.after(() => slow.stop());
   const fetchSlow = (count: number) =>
     web1.ledger.fetchBlob(hash(`slow ${count}`), { signal: patient(), peers: [slow.self] });
-  const held = Array.from({ length: 8 }, (_, count) => assert.rejects(fetchSlow(count), { code: 'blob-unavailable' }));
+  let ended = 0;
+  const held = Array.from({ length: 8 }, async (_, count) => {
+    await assert.rejects(fetchSlow(count), { code: 'blob-unavailable' });
+    ended += 1;
+  });
   const giveUp = patient();
   while (asked < 8) {
     giveUp.throwIfAborted();
@@ -184,6 +188,7 @@ test('fetchBlob() that waits for its turn ends with its signal, and leaves its t
   const waiting = web1.ledger.fetchBlob(name, { signal: patient() });
   setImmediate(() => enough.abort(new Error('enough')));
   await assert.rejects(impatient, /enough/);
+  assert.equal(ended, 0, 'it did not wait for a turn');
   release.abort(new Error('released'));
   await Promise.all(held);
   assert.deepEqual(await waiting, body(10));
