@@ -33,7 +33,7 @@ const joiners = [
   ...['node/main.ts', 'node/create-node.ts', 'node/peer-command.ts', 'node/enrolment.ts', 'node/recovery.ts'],
   ...['node/config.ts', 'node/arguments.ts'],
 ];
-const sharedByRooms = ['node/interfaces.ts', 'node/waiting.ts'];
+const sharedByRooms = ['node/interfaces.ts', 'node/keys.ts', 'node/waiting.ts'];
 /** Judges of one room's pure core against others' data files, and simulated fleets: they see the insides as tests do. */
 const seesInsides = (file: string) => topOf(file) === 'test' || /^scripts\/(conformance|simulation)/.test(file);
 /** Parts of Node that only compute. */

@@ -5,6 +5,7 @@ import { decode, encode, sha256Hex } from '../../protocols/codec.ts';
 import * as records from '../../protocols/consensus-record.ts';
 import { messageBytesMax } from '../../protocols/limits.ts';
 import type { KeyValueStore, StoreOperation } from '../interfaces.ts';
+import { endOf, numberedKey } from '../keys.ts';
 import { damaged } from './log-damage.ts';
 
 /** Where an entry lies in the chain. */
@@ -25,7 +26,7 @@ const pageEntries = 1_000;
 const recordBytesMax = messageBytesMax;
 export const noBodyHash = sha256Hex('');
 
-export const entryKey = (index: number): string => `${entryPrefix}${String(index).padStart(16, '0')}`;
+export const entryKey = (index: number): string => numberedKey(entryPrefix, index);
 export const bodyKey = (part: number): string => `${bodyPrefix}${String(part).padStart(4, '0')}`;
 
 export function metadataOf({
@@ -64,7 +65,7 @@ export async function readEntries(
   let next = base.index + 1;
   let from = entryPrefix;
   for (;;) {
-    const page = await store.range({ gte: from, lt: `${entryPrefix}~`, limit: pageEntries });
+    const page = await store.range({ gte: from, lt: endOf(entryPrefix), limit: pageEntries });
     for (const [key, value] of page) {
       const entry = chainedEntry(key, value, { index: next - 1, chainHash: previous });
       entries.push(entry);

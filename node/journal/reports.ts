@@ -16,11 +16,11 @@ import {
   type UnsignedReport,
 } from '../../protocols/journal.ts';
 import type { Clock, KeyValueStore, Logger, StoreOperation } from '../interfaces.ts';
+import { endOf, numberedKey } from '../keys.ts';
 import { emptyHead, type Head, headOf, isAhead, type StoredHead, startingHead } from './chain-core.ts';
 
 const headKey = 'journal/head';
-const reportsFrom = 'report/';
-const reportsBelow = 'report0';
+const reportsPrefix = 'report/';
 const headBytesMax = 1024;
 /** Reports deleted in one batch. */
 const pruneAtOnce = 1_024;
@@ -64,7 +64,7 @@ export function createReports(init: ReportsInit, components: ReportsComponents):
   }
 
   async function read(from: number, limit: number): Promise<Report[]> {
-    const pairs = await store.range({ gte: reportKey(from), lt: reportsBelow, limit });
+    const pairs = await store.range({ gte: reportKey(from), lt: endOf(reportsPrefix), limit });
     return pairs.map(([key, value]) => codec.decode(reportSchema, value, reportBytesMax, key));
   }
 
@@ -116,7 +116,7 @@ export function createReports(init: ReportsInit, components: ReportsComponents):
 
   async function prune(below: number): Promise<void> {
     for (;;) {
-      const pairs = await store.range({ gte: reportsFrom, lt: reportKey(below), limit: pruneAtOnce });
+      const pairs = await store.range({ gte: reportsPrefix, lt: reportKey(below), limit: pruneAtOnce });
       if (pairs.length === 0) return;
       await store.batch(
         pairs.map(([key]) => ({ type: 'del', key })),
@@ -166,7 +166,7 @@ export function createReports(init: ReportsInit, components: ReportsComponents):
 }
 
 function reportKey(sequence: number): string {
-  return `${reportsFrom}${String(sequence).padStart(16, '0')}`;
+  return numberedKey(reportsPrefix, sequence);
 }
 
 function putHead(head: Head): StoreOperation {

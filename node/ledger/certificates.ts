@@ -17,6 +17,7 @@ import { ParleyError } from '../../protocols/errors.ts';
 import { type GenerationRecord, isOverruled } from '../../protocols/generation.ts';
 import { entryBytesMax } from '../../protocols/limits.ts';
 import type { KeyValueStore, Logger, StoreOperation } from '../interfaces.ts';
+import { endOf, numberedKey } from '../keys.ts';
 import type { Genesis } from './genesis-core.ts';
 import type { CertificateKeeper, LedgerComponents } from './ledger-types.ts';
 import {
@@ -36,8 +37,6 @@ const entriesBetween = 256;
 const milestonesMax = 256;
 const proofBytesMax = entryBytesMax + certificateBytesMax + 1024;
 const families = { certificate: 'certificate/', configuration: 'configuration/', checkpoint: 'checkpoint/' } as const;
-const keyOf = (prefix: string, index: number): string => `${prefix}${String(index).padStart(16, '0')}`;
-const endOf = (prefix: string): string => `${prefix.slice(0, -1)}0`;
 
 /** A checked certificate, with what its entry is beside an entry where that is kept by itself. */
 export type Certified = Pick<Proven, 'certificate' | 'configuration' | 'checkpoint'>;
@@ -132,9 +131,9 @@ export function createCertificates(init: {
     const changes = [...proven.values(), ...doubtful].filter(isGone).map(({ index }) => index);
     const made = [...checkpoints].filter(([, { proof }]) => isGone(proof.certificate));
     const operations = [
-      ...ends.map((index) => keyOf(families.certificate, index)),
-      ...changes.map((index) => keyOf(families.configuration, index)),
-      ...made.map(([, { proof }]) => keyOf(families.checkpoint, proof.entry.index)),
+      ...ends.map((index) => numberedKey(families.certificate, index)),
+      ...changes.map((index) => numberedKey(families.configuration, index)),
+      ...made.map(([, { proof }]) => numberedKey(families.checkpoint, proof.entry.index)),
     ].map((key) => ({ type: 'del', key }) as const);
     if (operations.length > 0) await store.batch(operations, { sync: true });
     for (const index of ends) removeKept(index);
@@ -255,7 +254,7 @@ export function createCertificates(init: {
     certainHash: (index) => api.certificateAt(index)?.chainHash,
     async proofs(from) {
       const prefix = families.configuration;
-      const range = { gte: keyOf(prefix, from), lt: endOf(prefix), limit: entryProofsMax };
+      const range = { gte: numberedKey(prefix, from), lt: endOf(prefix), limit: entryProofsMax };
       return (await store.range(range)).map(([key, value]) =>
         decode(configurationProofSchema, value, proofBytesMax, key),
       );
@@ -277,9 +276,9 @@ export function createCertificates(init: {
       const { index } = certificate;
       const leaving = needless(index);
       const put = (prefix: string, at: number, record: object) =>
-        ({ type: 'put', key: keyOf(prefix, at), value: encode(record) }) as const;
+        ({ type: 'put', key: numberedKey(prefix, at), value: encode(record) }) as const;
       const operations = [
-        ...leaving.map((old) => ({ type: 'del', key: keyOf(families.certificate, old) }) as const),
+        ...leaving.map((old) => ({ type: 'del', key: numberedKey(families.certificate, old) }) as const),
         put(families.certificate, index, certificate),
         ...(configuration === undefined ? [] : [put(families.configuration, index, configuration)]),
         ...(checkpoint === undefined ? [] : [put(families.checkpoint, index, checkpoint)]),
@@ -289,7 +288,7 @@ export function createCertificates(init: {
     async forgetCheckpoints(below) {
       const leaving = [...checkpoints].filter(([index]) => index < below);
       const operations = leaving.map(
-        ([, { proof }]) => ({ type: 'del', key: keyOf(families.checkpoint, proof.entry.index) }) as const,
+        ([, { proof }]) => ({ type: 'del', key: numberedKey(families.checkpoint, proof.entry.index) }) as const,
       );
       if (operations.length > 0) await store.batch(operations, { sync: false });
       for (const [index] of leaving) checkpoints.delete(index);

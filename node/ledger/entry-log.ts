@@ -6,6 +6,7 @@ import { type CommittedEntry, entryChainHash } from '../../protocols/consensus-r
 import { pulledEntrySchema } from '../../protocols/ledger-record.ts';
 import { entryBytesMax } from '../../protocols/limits.ts';
 import type { KeyValueStore, Logger, StoreOperation } from '../interfaces.ts';
+import { endOf, numberedKey } from '../keys.ts';
 
 /** Entries kept below the snapshot, for others who are a little behind. */
 const entriesKept = 1_000;
@@ -13,7 +14,7 @@ const entriesKept = 1_000;
 const pruneBatch = 1_000;
 const recordBytesMax = entryBytesMax + 4 * 1024;
 const prefix = 'entry/';
-const keyOf = (index: number): string => `${prefix}${String(index).padStart(16, '0')}`;
+const keyOf = (index: number): string => numberedKey(prefix, index);
 
 export interface EntryLog {
   /** Stores entries on the disk, and what proves them, as one. */
@@ -70,8 +71,8 @@ export function createEntryLog(store: KeyValueStore, logger: Logger): EntryLog {
     },
     prune: (snapshotIndex, lastIndex) =>
       removeBelow(keyOf(Math.max(0, Math.min(snapshotIndex + 1, lastIndex - entriesKept)))),
-    dropAfter: (index) => remove(keyOf(index + 1), 'entry0'),
-    clear: () => removeBelow('entry0'),
+    dropAfter: (index) => remove(keyOf(index + 1), endOf(prefix)),
+    clear: () => removeBelow(endOf(prefix)),
   };
 }
 

@@ -9,6 +9,7 @@ import { type GenerationRecord, isOverruled } from '../../protocols/generation.t
 import { ledgerSnapshotHeadBytesMax, ledgerSnapshotHeadSchema } from '../../protocols/ledger-record.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import type { KeyValueStore, Logger, StoreOperation } from '../interfaces.ts';
+import { endOf, numberedKey } from '../keys.ts';
 import type { LedgerSnapshot } from './ledger-types.ts';
 import { decodeStateInSteps } from './state-decoding-core.ts';
 import { encodeState } from './state-encoding-core.ts';
@@ -145,7 +146,7 @@ export async function stateOf(snapshot: LedgerSnapshot): Promise<LedgerState> {
 }
 
 function baseOf(index: number): string {
-  return `${prefix}${String(index).padStart(16, '0')}/`;
+  return `${numberedKey(prefix, index)}/`;
 }
 
 async function snapshotOperations({ index, term, chainHash, data }: LedgerSnapshot) {
@@ -181,8 +182,4 @@ async function readSnapshot(index: number, pairs: readonly [string, Uint8Array][
     throw new ParleyError('damaged', `snapshot ${index} does not have the content that its head says`);
   }
   return { head: record, data };
-}
-
-function endOf(keyPrefix: string): string {
-  return `${keyPrefix.slice(0, -1)}0`;
 }
