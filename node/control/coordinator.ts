@@ -4,7 +4,7 @@
 import { ParleyError } from '../../protocols/errors.ts';
 import { isOpen } from '../../protocols/ledger-rules.ts';
 import type { LedgerState, Reason } from '../../protocols/ledger-state.ts';
-import { textCharactersMax } from '../../protocols/limits.ts';
+import { clipText } from '../../protocols/primitives.ts';
 import type { Catalogue } from './catalogue.ts';
 import type { ControlComponents } from './control-types.ts';
 import { type Action, decide } from './coordinator-core.ts';
@@ -241,7 +241,7 @@ export function createCoordinator(components: CoordinatorComponents): Coordinato
       task: task.id,
       attempt: task.attempt,
       outcome: 'failed' as const,
-      reason: text.slice(0, textCharactersMax),
+      reason: clipText(text),
     };
     await ledger
       .propose({ kind: 'task-finished', actor: 'controller', body }, { signal })
