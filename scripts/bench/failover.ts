@@ -20,6 +20,8 @@ const busyMs = isQuick ? 500 : 10_000;
 /** Programs that compute beside the voters, as a build does: one for each core. */
 const busyPrograms = 2;
 const pollMs = 5;
+/** A snapshot of a state near the largest size is on its way within this time, too. */
+const followMsMax = 120_000;
 const voters = 3;
 
 /** Ends the leader as a crash of its process does: its connections close. */
@@ -62,11 +64,14 @@ async function measureHandover(group: VoterGroup): Promise<number> {
 
 /** Everybody follows the same leader and has applied what it has. */
 async function untilAllFollow(group: VoterGroup): Promise<void> {
+  const deadlineMs = performance.now() + followMsMax;
   for (;;) {
     const all = await Promise.all(group.raftIds.map((raftId) => group.ask<ConsensusStatus>(raftId, { do: 'status' })));
     const last = Math.max(...all.map(({ lastIndex }) => lastIndex));
     const isOne = all.every(({ leader, appliedIndex }) => leader === group.leader && appliedIndex === last);
     if (isOne) return;
+    if (performance.now() > deadlineMs)
+      throw new Error(`the voters do not follow one leader after ${followMsMax} ms: ${JSON.stringify(all)}`);
     await wait(pollMs);
   }
 }

@@ -21,12 +21,13 @@ type Told =
 interface Voter {
   readonly plan: VoterPlan;
   child: ChildProcess | undefined;
+  /** Tasks that it has not told the result of, by their ids. */
+  readonly waiting: Map<number, PromiseWithResolvers<unknown>>;
 }
 
 export class VoterGroup {
   readonly #voters: readonly Voter[];
   readonly #folder: string;
-  readonly #waiting = new Map<number, PromiseWithResolvers<unknown>>();
   #ledListeners: ((raftId: number) => void)[] = [];
   #tasks = 0;
   #leader = 0;
@@ -35,7 +36,7 @@ export class VoterGroup {
     this.#folder = folder;
     this.#voters = ports.map((_, position) => {
       const raftId = position + 1;
-      return { plan: { raftId, folder: path.join(folder, `${raftId}`), ports }, child: undefined };
+      return { plan: { raftId, folder: path.join(folder, `${raftId}`), ports }, child: undefined, waiting: new Map() };
     });
   }
 
@@ -81,9 +82,14 @@ export class VoterGroup {
     const ready = Promise.withResolvers<void>();
     child.on('message', (told: Told) => {
       if (told.event === 'ready') ready.resolve();
-      else this.#take(told);
+      else this.#take(voter, told);
     });
-    child.once('exit', () => ready.reject(new Error(`voter ${raftId} has ended`)));
+    child.once('exit', () => {
+      const ended = new Error(`voter ${raftId} has ended`);
+      ready.reject(ended);
+      for (const { reject } of voter.waiting.values()) reject(ended);
+      voter.waiting.clear();
+    });
     const late = setTimeout(() => ready.reject(new Error(`voter ${raftId} does not start`)), startMsMax);
     await ready.promise.finally(() => clearTimeout(late));
   }
@@ -102,11 +108,13 @@ export class VoterGroup {
 
   /** Has a voter do something; resolves with what it measured. */
   async ask<Result>(raftId: number, task: VoterTask): Promise<Result> {
+    const { child, waiting } = this.#voter(raftId);
+    if (!child?.connected) throw new Error(`voter ${raftId} does not run`);
     this.#tasks += 1;
-    const waiting = Promise.withResolvers<unknown>();
-    this.#waiting.set(this.#tasks, waiting);
-    this.#voter(raftId).child?.send({ id: this.#tasks, task });
-    return (await waiting.promise) as Result;
+    const asked = Promise.withResolvers<unknown>();
+    waiting.set(this.#tasks, asked);
+    child.send({ id: this.#tasks, task });
+    return (await asked.promise) as Result;
   }
 
   async stop(): Promise<void> {
@@ -120,15 +128,15 @@ export class VoterGroup {
     return voter;
   }
 
-  #take(told: Exclude<Told, { event: 'ready' }>): void {
+  #take({ waiting }: Voter, told: Exclude<Told, { event: 'ready' }>): void {
     if (told.event === 'led') {
       this.#leader = told.raftId;
       for (const listener of this.#ledListeners.splice(0)) listener(told.raftId);
       return;
     }
-    const waiting = this.#waiting.get(told.id);
-    this.#waiting.delete(told.id);
-    if (told.error === undefined) waiting?.resolve(told.result);
-    else waiting?.reject(new Error(told.error));
+    const asked = waiting.get(told.id);
+    waiting.delete(told.id);
+    if (told.error === undefined) asked?.resolve(told.result);
+    else asked?.reject(new Error(told.error));
   }
 }
