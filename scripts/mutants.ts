@@ -14,6 +14,7 @@ import { generationMutants } from './mutants/generation-mutants.ts';
 import { ledgerMutants } from './mutants/ledger-mutants.ts';
 import { membershipMutants } from './mutants/membership-mutants.ts';
 import { infect, type Mutant, mutated } from './mutants/mutant.ts';
+import { voterMutants } from './mutants/voter-mutants.ts';
 
 /** One test file; a mutant may well make it hang. */
 const timeoutMs = 120_000;
@@ -21,6 +22,7 @@ const folders = ['protocols', 'node', 'chatops', 'scripts', 'test'];
 
 export const allMutants: readonly Mutant[] = [
   ...consensusMutants,
+  ...voterMutants,
   ...certificateMutants,
   ...deviceMutants,
   ...ledgerMutants,

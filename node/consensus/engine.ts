@@ -19,7 +19,7 @@ import {
   voterIds,
 } from './core/index.ts';
 import { Incoming } from './incoming.ts';
-import { behindLog, damaged } from './log-damage.ts';
+import { advised, behindLog, damaged } from './log-damage.ts';
 import type { LogStore } from './log-store.ts';
 import { type MemberDirectory, MessageLinks } from './message-links.ts';
 import { SnapshotLinks } from './snapshot-links.ts';
@@ -89,7 +89,8 @@ export class Engine {
     this.#init = init;
     this.#components = components;
     this.#timing = new Timing(init, components);
-    this.#incoming = new Incoming(components);
+    const onForgotten = (what: string): void => this.#forget(what);
+    this.#incoming = new Incoming({ ...components, onForgotten });
     this.#electionTicks = this.#timing.minimumTicks;
     const { raftId } = init;
     const run = Buffer.from(components.randomBytes(6)).toString('hex');
@@ -165,6 +166,11 @@ export class Engine {
   /** What keeps this voter from working; undefined when nothing does. */
   failure(): ErrorRecord | undefined {
     return this.#failures.values().next().value;
+  }
+
+  /** What people must look into while this voter goes on. */
+  alarm(): ErrorRecord | undefined {
+    return this.#incoming.alarm(this.raw);
   }
 
   /** Calls into the core and sees to what follows. A broken rule of its own stops this voter: it must not guess. */
@@ -354,9 +360,18 @@ export class Engine {
     this.reads.stop();
   }
 
-  #halt(error: unknown): void {
+  /** What this voter has promised is not on its disk any more: it neither votes nor acknowledges from here on. */
+  #forget(what: string): void {
+    const { voters } = this.raw.status().members;
+    this.#halt(
+      advised(damaged(what), voterIds(voters)),
+      'consensus has stopped: this voter has lost what it acknowledged',
+    );
+  }
+
+  #halt(error: unknown, why = 'consensus has stopped: a rule of its own is broken'): void {
     if (this.#failures.has('core')) return;
-    this.#components.logger.error({ err: error }, 'consensus has stopped: a rule of its own is broken');
+    this.#components.logger.error({ err: error }, why);
     this.#failures.set('core', toErrorRecord(error));
     this.#endWaits();
     this.#components.onRoleChange();

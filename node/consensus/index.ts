@@ -4,7 +4,7 @@
 import type { Consensus } from './types.ts';
 import { type ConsensusComponents, type ConsensusInit, Voter } from './voter.ts';
 
-export { advised, behindLog, damaged, isDamage } from './log-damage.ts';
+export { advised, behindLog, damaged, damagedLogCode, isDamage } from './log-damage.ts';
 export { bootstrapLog, type LogDisk } from './log-store.ts';
 export type { MemberDirectory } from './message-links.ts';
 export { beginLog, type OfflineLog, readLog } from './offline-log.ts';

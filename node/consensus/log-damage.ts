@@ -4,7 +4,7 @@
 
 import { ParleyError } from '../../protocols/errors.ts';
 
-const damagedLogCode = 'damaged-log';
+export const damagedLogCode = 'damaged-log';
 const behindLogCode = 'state-behind-log';
 
 const hintForSeveral =

@@ -44,7 +44,7 @@ export function running(parts: Parts): Running {
 export function statusOf({ engine, stateMachine, certifier }: Running): ConsensusStatus {
   const { raftId, term, role, leader, commit, members, progress } = engine.raw.status();
   const { voters, votersOutgoing, learners } = configurationOf(members);
-  const failure = engine.failure() ?? certifier?.alarm;
+  const failure = engine.failure() ?? engine.alarm() ?? certifier?.alarm;
   const others = progress.filter(([id]) => id !== raftId);
   return {
     raftId,

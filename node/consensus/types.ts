@@ -56,7 +56,8 @@ export interface ConsensusStatus {
   readonly droppedCertificates: number;
   /**
    * What keeps this voter from working, such as a full disk: it neither leads nor stands for election meanwhile. Or what it
-   * would not certify since its state is another one: it goes on, since nobody can tell here who is wrong.
+   * would not certify since its state is another one, or on the leader that another voter has lost what it acknowledged: it
+   * goes on. With `damaged-log` it has ended: what it acknowledged itself is not in its log any more.
    */
   readonly failure?: ErrorRecord;
 }

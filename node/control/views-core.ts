@@ -30,7 +30,6 @@ export interface JobProgress {
 
 export function statusView(state: LedgerState, facts: ViewFacts): StatusView {
   const peers = peerViews(state, facts);
-  const troubled = peers.flatMap(({ name, trouble }) => (trouble ? [`${name} is held up: ${trouble}`] : []));
   return {
     version: 1,
     fleet: state.fleet,
@@ -50,8 +49,15 @@ export function statusView(state: LedgerState, facts: ViewFacts): StatusView {
       const reason = task.endedAtMs === null ? waitReason(task, state, facts) : null;
       return reason === null ? [] : [{ task: task.id, reason }];
     }),
-    warnings: [votersWarning(votingMembers(state).length), ...troubled].filter((text) => text !== undefined),
+    warnings: [votersWarning(votingMembers(state).length), ...troubleWarnings(peers)].filter(
+      (text) => text !== undefined,
+    ),
   };
+}
+
+/** Which of these peers cannot work, and why. */
+export function troubleWarnings(peers: readonly Pick<PeerView, 'name' | 'trouble'>[]): string[] {
+  return peers.flatMap(({ name, trouble }) => (trouble ? [`${name} is held up: ${trouble}`] : []));
 }
 
 /** Every member, sorted by name. */

@@ -6,7 +6,7 @@ import { allVoters } from '../../protocols/certificate.ts';
 import { votersWarning, votingMembers } from '../../protocols/ledger-rules.ts';
 import type { LedgerState, Member } from '../../protocols/ledger-state.ts';
 import type { VotersView } from '../../protocols/views.ts';
-import type { ViewFacts } from './views-core.ts';
+import { peerViews, troubleWarnings, type ViewFacts } from './views-core.ts';
 
 /** Entries that a voter may lack and still count as caught up: they are on their way. */
 const lagMax = 64;
@@ -18,11 +18,17 @@ export function votersView(state: LedgerState, facts: ViewFacts): VotersView {
   const { voters } = state.voterSet;
   const majority = majorityOf(voters.length);
   const there = voters.filter(({ peer }) => facts.presence(peer).online).length;
-  const warnings = [votersWarning(votingMembers(state).length), absenceWarning(there, majority, voters.length)];
+  const shown = rows(state, facts);
+  const troubled = peerViews(state, facts).filter(({ peer }) => shown.some((row) => row.peer === peer));
+  const warnings = [
+    votersWarning(votingMembers(state).length),
+    absenceWarning(there, majority, voters.length),
+    ...troubleWarnings(troubled),
+  ];
   return {
     version: 1,
     current: facts.current,
-    voters: rows(state, facts),
+    voters: shown,
     majority,
     spare: Math.max(0, there - majority),
     change: votersChange(state, facts),

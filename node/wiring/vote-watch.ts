@@ -19,8 +19,11 @@ export interface VoteWatch extends Startable {
   readonly turned: Promise<VoteTurn>;
   /** Something else than the ledger says what this peer must become, once no switch is under way: of several the first. */
   turn(to: VoteTurn): void;
-  /** Consensus could not start with the log that it found: this peer goes on without, since others vote. */
-  damaged(error: Error): void;
+  /**
+   * Consensus could not start with the log that it found, or has ended since it proved to be that of an earlier time: this
+   * peer goes on without, since others vote; once it has started, not before a switch that is under way is over.
+   */
+  damaged(error: Pick<Error, 'message'>): void;
   /** The ledger could not be read: this peer goes on with an empty one, which fills from its own log or from others. */
   ledgerDamaged(error: Error): void;
 }
@@ -156,15 +159,19 @@ export function createVoteWatch(init: {
       resolve(to);
     }
 
+    function turn(to: VoteTurn): void {
+      due ??= to;
+      wake();
+    }
+
     return {
       turned,
-      turn(to) {
-        due ??= to;
-        wake();
-      },
+      turn,
       damaged(error) {
         logger.error({ error: error.message }, 'this voter sets its log aside and takes part under a new key');
-        resolve({ kind: 'set-aside', reason: error.message });
+        const aside = { kind: 'set-aside', reason: error.message } as const;
+        if (stops.length === 0) resolve(aside);
+        else turn(aside);
       },
       ledgerDamaged(error) {
         logger.error({ error: error.message }, 'this peer sets its ledger aside and makes it anew');

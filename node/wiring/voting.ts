@@ -1,5 +1,5 @@
 // Owns the start of a voter's consensus: its log begins where the ledger's own durable state is, and one that is not what it
-// was is told of before the peer gives up starting.
+// was is told of before the peer gives up starting, or as soon as the leader's words show it.
 
 import { allVoters } from '../../protocols/certificate.ts';
 import { plainConfiguration, type RaftEntry, type SnapshotMetadata } from '../../protocols/consensus-record.ts';
@@ -9,7 +9,15 @@ import type { JoinContact } from '../../protocols/join.ts';
 import { encodeEntry } from '../../protocols/ledger-entries.ts';
 import { configurationIn } from '../../protocols/ledger-rules.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
-import { advised, beginLog, damaged, isDamage, type LogDisk } from '../consensus/index.ts';
+import {
+  advised,
+  beginLog,
+  type Consensus,
+  damaged,
+  damagedLogCode,
+  isDamage,
+  type LogDisk,
+} from '../consensus/index.ts';
 import type { Startable } from '../interfaces.ts';
 import type { VoteFolder } from './vote-folder.ts';
 
@@ -26,9 +34,9 @@ export function createVoting(init: {
 }): (components: {
   readonly disk: LogDisk;
   readonly ledger: { state(): LedgerState };
-  readonly consensus: Startable;
+  readonly consensus: Pick<Consensus, 'start' | 'stop' | 'onRoleChange'>;
   readonly folder: Pick<VoteFolder, 'logBegun'>;
-  readonly onDamage: (error: Error) => void;
+  readonly onDamage: (error: Pick<Error, 'message'>) => void;
 }) => Startable {
   return ({ disk, ledger, consensus, folder, onDamage }) => {
     async function open(): Promise<void> {
@@ -43,6 +51,9 @@ export function createVoting(init: {
         else await beginLog(disk, generationBase(begun, state), [generationEntry(begun, state)]);
         await folder.logBegun();
       }
+      consensus.onRoleChange(({ failure }) => {
+        if (failure?.code === damagedLogCode) onDamage(failure);
+      });
       await consensus.start();
     }
 

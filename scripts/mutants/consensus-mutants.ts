@@ -18,18 +18,10 @@ const flips = `${tests}/flipped-log.test.ts`;
 const timing = `${tests}/timing.test.ts`;
 const voters = `${tests}/consensus.test.ts`;
 const quorums = `${tests}/quorum.test.ts`;
-const messages = `${tests}/message.test.ts`;
 const engine = `${tests}/engine.test.ts`;
 const stops = `${tests}/apply-thread.test.ts`;
 
 export const consensusMutants: readonly Mutant[] = [
-  {
-    name: 'takes any term that another voter names',
-    file: 'node/consensus/message-links.ts',
-    text: 'if (term <= own.term() + termAheadMax) return;',
-    replacement: 'if (term <= own.term() + 2 ** 49) return;',
-    tests: [messages],
-  },
   {
     name: 'acknowledges before the disk has it',
     file: `${core}/append-thread.ts`,
@@ -352,20 +344,6 @@ export const consensusMutants: readonly Mutant[] = [
     text: 'if (signal.aborted) return Promise.reject(stopped());',
     replacement: '',
     tests: [stops],
-  },
-  {
-    name: 'is alarmed by acknowledgements of an earlier term',
-    file: `${core}/incoming.ts`,
-    text: 'if (!isBeyond || term < own.term) return true;',
-    replacement: 'if (!isBeyond) return true;',
-    tests: [messages],
-  },
-  {
-    name: 'hands on other voters’ reads in their names',
-    file: `${core}/incoming.ts`,
-    text: "if (type === 'read-index') return own.role === 'leader';",
-    replacement: '',
-    tests: [messages],
   },
   {
     name: 'takes any number of proposals at one moment',

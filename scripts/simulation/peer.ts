@@ -167,7 +167,7 @@ function createVoter({ hardware, disk, world, ledger, clock, logger, randomBytes
 async function startVoter(
   { hardware, disk, ledger }: Basis,
   consensus: Consensus,
-  onDamage: (error: Error) => void,
+  onDamage: (error: Pick<Error, 'message'>) => void,
 ): Promise<void> {
   const { raftId, hasLog, contacts, votersIndex } = hardware.vote.record;
   const init = { self: hardware.identity.peer, raftId, contacts, votersIndex, generations: [], hasLog };

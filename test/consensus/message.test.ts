@@ -135,6 +135,8 @@ test('a voter is alarmed by what others say of entries that it lacks, not by wha
   assert.deepEqual(alarms, [], 'it is of a term in which there was such an entry');
   for (let times = 0; times < 3; times += 1) await say(fleet, 2, acknowledgement);
   assert.equal(alarms.length, 1);
+  await say(fleet, 2, { to: 1, type: 'heartbeat', term: term + 1, commit: lastIndex + 10 });
+  assert.equal(voter.consensus.status().failure, undefined, 'who does not vote does not lead');
   assert.equal(voter.consensus.status().lastIndex, lastIndex);
   await fleet.stop();
 });

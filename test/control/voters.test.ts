@@ -49,7 +49,7 @@ test('voters shows who votes and what loss the fleet survives', async (t) => {
   assert.equal(view.current, true);
 });
 
-test('status says which voter is held up, and what to do about it', async (t) => {
+test('status and voters say which voter is held up, and what to do about it', async (t) => {
   const rig = await threeVoters(t);
   const { presence } = rig.controls.get('hub') ?? assert.fail('no control');
   const heard = async (isTroubled: boolean): Promise<void> => {
@@ -69,6 +69,7 @@ test('status says which voter is held up, and what to do about it', async (t) =>
   const view = await status();
   assert.deepEqual(view.warnings, [`v3 is held up: ${message}. Free some space.`]);
   assert.equal(view.peers.find(({ name }) => name === 'v3')?.trouble, `${message}. Free some space.`);
+  assert.deepEqual((await shown(rig)).warnings, view.warnings);
   rig.fleet.failures.clear();
   rig.fleet.lead('hub');
   await heard(false);

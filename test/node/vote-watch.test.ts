@@ -240,6 +240,35 @@ test('createVoteWatch() begins anew as a member where its raft id counts nowhere
   await watch.stop();
 });
 
+test('damaged() of a peer that runs waits until no switch is under way, and of one that starts does not', async (t) => {
+  const clock = createManualClock();
+  const folder = createVoteFolder(await voterFolder(t));
+  for (const runs of [false, true]) {
+    let busy = true;
+    let looks = 0;
+    const isBusy = () => {
+      looks += 1;
+      return busy;
+    };
+    const watch = createVoteWatch({ self: peerIdOf('n1'), raftId: 1, generation: 0 })({
+      ...{ folder, ledger: ledgerOf(createLedgerScript()), clock, logger },
+      ...{ hasLeader: () => true, announceKey: () => undefined, isBusy },
+    });
+    if (runs) await watch.start();
+    watch.damaged(new Error('its disk is that of yesterday'));
+    while (runs && looks < 3) {
+      clock.advance(1_000);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    if (runs) assert.equal(await Promise.race([watch.turned, undefined]), undefined, 'a switch would be undone');
+    busy = false;
+    const looking = setInterval(() => clock.advance(1_000), 5);
+    assert.deepEqual(await watch.turned, { kind: 'set-aside', reason: 'its disk is that of yesterday' });
+    clearInterval(looking);
+    await watch.stop();
+  }
+});
+
 test('turn() waits until no switch is under way, and keeps to what was said first', async (t) => {
   const clock = createManualClock();
   let busy = true;

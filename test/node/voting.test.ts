@@ -2,9 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { behindLog, damaged, readLog } from '../../node/consensus/index.ts';
+import { behindLog, type ConsensusStatus, damaged, readLog } from '../../node/consensus/index.ts';
 import { createVoting } from '../../node/wiring/voting.ts';
-import { ParleyError } from '../../protocols/errors.ts';
+import { type ErrorRecord, ParleyError, toErrorRecord } from '../../protocols/errors.ts';
 import type { GenerationRecord } from '../../protocols/generation.ts';
 import type { JoinContact } from '../../protocols/join.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
@@ -32,7 +32,7 @@ async function start(
     disk,
     ledger: { state: () => state },
     folder: { logBegun: async () => undefined },
-    consensus: { start: startConsensus, stop: async () => undefined },
+    consensus: { start: startConsensus, stop: async () => undefined, onRoleChange: () => () => undefined },
     onDamage: () => {
       gaveUp = true;
     },
@@ -119,4 +119,29 @@ test('createVoting() begins a generation on the voter that its record names, and
     assert.equal(joined.error, undefined, 'its log begins where its ledger is; the rest comes from the others');
     assert.equal((await readLog(joined.disk)).lastIndex, genesis.index);
   }
+});
+
+test('createVoting() gives the vote up once a voter that runs has lost what it acknowledged, and for no other failure', async () => {
+  let told: (status: ConsensusStatus) => void = () => assert.fail('nobody listens');
+  const reasons: string[] = [];
+  const disk = { store: new MemoryStore(), witness: new MemoryWitness() };
+  const consensus = {
+    ...{ start: async () => undefined, stop: async () => undefined },
+    onRoleChange(listener: (status: ConsensusStatus) => void) {
+      told = listener;
+      return () => undefined;
+    },
+  };
+  const state = createLedgerScript().state;
+  const folder = { logBegun: async () => undefined };
+  const onDamage = ({ message }: { readonly message: string }): void => void reasons.push(message);
+  await createVoting({ ...own, ...none })({ disk, ledger: { state }, folder, consensus, onDamage }).start();
+  const failing = (failure: ErrorRecord): ConsensusStatus => ({
+    ...{ raftId: 1, term: 1, role: 'follower', commitIndex: 1, appliedIndex: 1, firstIndex: 2, lastIndex: 1 },
+    ...{ voters: [1, 2, 3], votersOutgoing: [], learners: [], droppedCertificates: 0, failure },
+  });
+  told(failing(toErrorRecord(new ParleyError('disk-full', 'there is no room'))));
+  assert.deepEqual(reasons, []);
+  told(failing(toErrorRecord(damaged('it ends too early'))));
+  assert.equal(reasons.length, 1);
 });

@@ -1,0 +1,74 @@
+// Owns the ways in which a voter can make too much or too little of what other voters say: what it takes for granted, what it
+// answers to no end, and what it does not see.
+
+import type { Mutant } from './mutant.ts';
+
+const core = 'node/consensus';
+const messages = 'test/consensus/message.test.ts';
+const putBack = 'test/consensus/put-back.test.ts';
+
+export const voterMutants: readonly Mutant[] = [
+  {
+    name: 'takes any term that another voter names',
+    file: `${core}/message-links.ts`,
+    text: 'if (term <= own.term() + termAheadMax) return;',
+    replacement: 'if (term <= own.term() + 2 ** 49) return;',
+    tests: [messages],
+  },
+  {
+    name: 'is alarmed by acknowledgements of an earlier term',
+    file: `${core}/incoming.ts`,
+    text: 'if (term < own.term) return true;',
+    replacement: '',
+    tests: [messages],
+  },
+  {
+    name: 'hands on other voters’ reads in their names',
+    file: `${core}/incoming.ts`,
+    text: "if (type === 'read-index') return own.role === 'leader';",
+    replacement: '',
+    tests: [messages],
+  },
+  {
+    name: 'goes on with a disk that was put back before what it acknowledged',
+    file: `${core}/incoming.ts`,
+    text: 'this.#init.onForgotten(',
+    replacement: 'void (',
+    tests: [putBack],
+  },
+  {
+    name: 'stops at the word of somebody who does not vote',
+    file: `${core}/incoming.ts`,
+    text: 'if (isLeader && isVoter) {',
+    replacement: 'if (isLeader) {',
+    tests: [messages],
+  },
+  {
+    name: 'sends again at once what a follower refuses that it had acknowledged',
+    file: `${core}/incoming.ts`,
+    text: 'if (match === 0 || index > match) return false;',
+    replacement: 'return false;',
+    tests: [putBack],
+  },
+  {
+    name: 'tells nobody of a voter that has lost what it acknowledged',
+    file: `${core}/requests.ts`,
+    text: 'engine.failure() ?? engine.alarm() ?? certifier?.alarm;',
+    replacement: 'engine.failure() ?? certifier?.alarm;',
+    tests: [putBack],
+  },
+  {
+    name: 'stays a voter after it has stopped for what it lost',
+    file: 'node/wiring/voting.ts',
+    text: 'if (failure?.code === damagedLogCode) onDamage(failure);',
+    replacement: '',
+    tests: ['test/node/voting.test.ts'],
+  },
+  {
+    name: 'undoes a switch for what its voter lost',
+    file: 'node/wiring/vote-watch.ts',
+    text: 'if (stops.length === 0) resolve(aside);',
+    replacement: 'if (stops.length >= 0) resolve(aside);',
+    tests: ['test/node/vote-watch.test.ts'],
+  },
+];
