@@ -140,7 +140,7 @@ test('a new leader collects what the one before it did not', () =>
     const index = await fleet.propose(leader, 'mark late');
     await until(() => rest.every(({ machine }) => machine.applied >= index));
     for (const voter of fleet.voters) listOf(voter).undecided.clear();
-    await fleet.kill(leader.raftId);
+    await fleet.unplug(leader.raftId);
     await certifiedAt(rest, index);
   }));
 
@@ -197,7 +197,7 @@ test('a change of voters without its certificate is found in the log at the next
     const [late] = voters.filter((voter) => voter !== leader);
     assert.ok(late);
     await certifiedAt(voters, await fleet.propose(leader, 'mark after it'));
-    await fleet.kill(late.raftId);
+    await fleet.unplug(late.raftId);
     listOf(late).putAway();
     await fleet.restart(late.raftId);
     await certifiedAt([late], index);

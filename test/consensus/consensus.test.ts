@@ -91,7 +91,7 @@ test('killing the leader elects another and loses no acknowledged entry', () =>
         await fleet.propose(leader, `${round}.${count}`);
         words.push(`${round}.${count}`);
       }
-      await fleet.kill(leader.raftId);
+      await fleet.unplug(leader.raftId);
       const others = [1, 2, 3].filter((raftId) => raftId !== leader.raftId);
       const next = await fleet.leader(others);
       await fleet.propose(next, `after ${round}`);
@@ -105,7 +105,7 @@ test('killing the leader elects another and loses no acknowledged entry', () =>
 test('a fleet that was stopped and started again has everything', () =>
   withFleet({ voters: 3 }, async (fleet) => {
     await fleet.propose(await fleet.leader(), 'kept');
-    await Promise.all([1, 2, 3].map((raftId) => fleet.kill(raftId)));
+    await Promise.all([1, 2, 3].map((raftId) => fleet.unplug(raftId)));
     await Promise.all([1, 2, 3].map((raftId) => fleet.restart(raftId)));
     await fleet.propose(await fleet.leader(), 'more');
     await until(() => fleet.voters.every(({ machine }) => machine.words.length === 2));
@@ -117,7 +117,7 @@ test('entries after appliedIndex() are delivered again after a restart', () =>
     const voter = fleet.voter(1);
     await fleet.leader();
     for (const word of ['a', 'b', 'c']) await fleet.propose(voter, word);
-    await fleet.kill(1);
+    await fleet.unplug(1);
     voter.machine.applied = 4;
     voter.machine.words = ['a', 'b'];
     await fleet.restart(1);
@@ -130,7 +130,7 @@ test('a voter that is far behind catches up by snapshot and then by entries', ()
     const leader = await fleet.leader();
     const behind = fleet.voters.find((voter) => voter !== leader);
     assert.ok(behind);
-    await fleet.kill(behind.raftId);
+    await fleet.unplug(behind.raftId);
     for (let count = 0; count < 20; count += 1) await fleet.propose(leader, `w${count}`);
     await leader.consensus.compact(leader.machine.applied);
     assert.equal(leader.consensus.status().firstIndex, leader.machine.applied + 1);
@@ -143,7 +143,7 @@ test('a voter that is far behind catches up by snapshot and then by entries', ()
     await until(() => behind.machine.words.at(-1) === 'live');
     const last = behind.machine.applied;
     assert.equal(behind.machine.hashes.get(last), leader.machine.hashes.get(last));
-    await fleet.kill(behind.raftId);
+    await fleet.unplug(behind.raftId);
     await fleet.restart(behind.raftId);
     await until(() => behind.consensus.status().leader === leader.raftId);
   }));
@@ -219,7 +219,7 @@ test('readIndex() of a lone voter after a restart sees what was acknowledged bef
     const voter = fleet.voter(1);
     await fleet.leader();
     const index = await fleet.propose(voter, 'one');
-    await fleet.kill(1);
+    await fleet.unplug(1);
     voter.machine.applied = 1;
     voter.machine.words = [];
     await fleet.restart(1);

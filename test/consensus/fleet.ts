@@ -91,8 +91,8 @@ export class Fleet {
     return voter;
   }
 
-  /** The process dies without any goodbye; what was not synced is lost. */
-  async kill(raftId: number): Promise<void> {
+  /** The voter is off the network at once and stops, its running write too; what was not synced is lost. */
+  async unplug(raftId: number): Promise<void> {
     const voter = this.voter(raftId);
     this.network.remove(peerName(raftId));
     await voter.consensus.stop();

@@ -167,7 +167,7 @@ test('start() says what to do about a damaged log, to one voter and to one of se
     const leader = await fleet.leader();
     await fleet.propose(leader, 'word');
     await until(() => fleet.voters.every(({ machine }) => machine.words.length === 1));
-    await fleet.kill(1);
+    await fleet.unplug(1);
     fleet.voter(1).witness.record = undefined;
     const hasHint = (error: unknown): boolean => isDamaged(error) && hint.test((error as ParleyError).hint ?? '');
     await assert.rejects(fleet.restart(1), hasHint);

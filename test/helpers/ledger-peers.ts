@@ -12,7 +12,7 @@ import { createLedger, type Ledger, type LedgerInit } from '../../node/ledger/in
 import { verifySignature } from '../../node/mesh/identity.ts';
 import { createBlobStore, openStore } from '../../node/store/index.ts';
 import { ParleyError } from '../../protocols/errors.ts';
-import type { EntryBody, EntryKind } from '../../protocols/ledger-entries.ts';
+import type { EntryBody, EntryDraft, EntryKind } from '../../protocols/ledger-entries.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import type { Role } from '../../protocols/primitives.ts';
 import { inviteHash, joining } from './invites.ts';
@@ -61,6 +61,17 @@ export interface LedgerFleet {
 }
 
 export const patient = (): AbortSignal => AbortSignal.timeout(20_000);
+
+/** What a ledger found at the checkpoint that was begun last, once that is on its disk. */
+export async function checkpointMade(ledger: Ledger): Promise<Extract<EntryDraft, { kind: 'checkpoint-made' }>> {
+  const giveUp = patient();
+  for (;;) {
+    const draft = ledger.checkpointDue();
+    if (draft?.kind === 'checkpoint-made') return draft;
+    giveUp.throwIfAborted();
+    await nextTurn();
+  }
+}
 
 export async function createLedgerFleet(t: TestContext): Promise<LedgerFleet> {
   const script = createLedgerScript();
@@ -166,10 +177,9 @@ export async function createLedgerFleet(t: TestContext): Promise<LedgerFleet> {
   async function checkpoint(): Promise<number> {
     const { ledger } = peers.find((peer) => peer.isRunning()) ?? assert.fail('no peer runs');
     const index = await fleet.propose('checkpoint-begun', {});
-    while (ledger.checkpointDue()?.kind !== 'checkpoint-made') await nextTurn();
-    const draft = ledger.checkpointDue();
-    assert.ok(draft?.kind === 'checkpoint-made' && draft.body.index === index);
-    await fleet.propose(draft.kind, draft.body);
+    const { kind, body } = await checkpointMade(ledger);
+    assert.equal(body.index, index);
+    await fleet.propose(kind, body);
     return index;
   }
 }

@@ -3,7 +3,6 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { systemClock } from '../../node/host/clock.ts';
 import type { Logger } from '../../node/interfaces.ts';
 import { createCertificates } from '../../node/ledger/certificates.ts';
@@ -13,6 +12,7 @@ import type { GenerationRecord } from '../../protocols/generation.ts';
 import { encodeEntry } from '../../protocols/ledger-entries.ts';
 import {
   caughtUp,
+  checkpointMade,
   createLedgerFleet,
   createTestLogger,
   type LedgerFleet,
@@ -255,8 +255,7 @@ for (const branch of ['the same', 'another'] as const) {
     await mesh.start();
     const { propose } = n2.ledger;
     const { index } = await propose({ kind: 'checkpoint-begun', actor: 'controller', body: {} }, { signal });
-    while (n2.ledger.checkpointDue()?.kind !== 'checkpoint-made') await nextTurn();
-    await propose(n2.ledger.checkpointDue() ?? assert.fail(), { signal });
+    await propose(await checkpointMade(n2.ledger), { signal });
     await ledger.waitFor((state) => state.index > index, signal);
     assert.equal(ledger.stateHash(), n2.ledger.stateHash());
     assert.deepEqual([ledger.state().generation, ledger.state().members[peerIdOf('n3')]], [number, undefined]);

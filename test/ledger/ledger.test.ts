@@ -2,13 +2,11 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { Ledger } from '../../node/ledger/index.ts';
 import { encode } from '../../protocols/codec.ts';
 import { entryChainHash } from '../../protocols/consensus-record.ts';
 import { decodeEntry, encodeEntry } from '../../protocols/ledger-entries.ts';
 import { inviteHash, joining } from '../helpers/invites.ts';
-import { createLedgerFleet, diskFull, type LedgerPeer, patient } from '../helpers/ledger-peers.ts';
+import { checkpointMade, createLedgerFleet, diskFull, type LedgerPeer, patient } from '../helpers/ledger-peers.ts';
 import { createLedgerScript, hash, peerIdOf } from '../helpers/ledger-script.ts';
 import { createManualClock } from '../helpers/manual-clock.ts';
 
@@ -135,17 +133,8 @@ test('createLedger() keeps its state at a checkpoint as it was there, also in th
   await fleet.fill(30);
   const n2 = await fleet.add('n2', 'consensus');
   assert.equal(n2.ledger.state().index, index + 30);
-  for (const { ledger } of [n1, n2]) assert.equal(await madeHash(ledger), expected);
+  for (const { ledger } of [n1, n2]) assert.equal((await checkpointMade(ledger)).body.stateHash, expected);
 });
-
-/** What this ledger found at the checkpoint that was begun last. */
-async function madeHash(ledger: Ledger): Promise<string> {
-  for (;;) {
-    const draft = ledger.checkpointDue();
-    if (draft?.kind === 'checkpoint-made') return draft.body.stateHash;
-    await nextTurn();
-  }
-}
 
 test('apply() refuses an entry that does not chain, and keeps what came before it', async (t) => {
   const fleet = await createLedgerFleet(t);
