@@ -12,20 +12,24 @@ import {
 } from '../../protocols/generation-exchange.ts';
 import type { JoinContact } from '../../protocols/join.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
-import { messageBytesMax } from '../../protocols/limits.ts';
+import { membersMax, messageBytesMax } from '../../protocols/limits.ts';
 import { contactsMax } from '../../protocols/membership.ts';
 import type { Clock, Logger, Mesh, MessageStream, Startable } from '../interfaces.ts';
 import { isSignedByRecoveryKey } from './recovery-key.ts';
 import type { VoteTurn } from './vote-plan.ts';
 
 const answerTimeoutMs = 10_000;
-/** A peer that gave no answer is asked again. One that did has nothing new while it stays connected: it takes up a generation by starting anew. */
+/**
+ * A peer that gave no answer is asked again. One that did has nothing new while it stays connected: it takes up a generation by
+ * starting anew. Only what root has named since may be among what it told before.
+ */
 const retryMs = 15_000;
-/** Of a thousand that gave no answer these are asked again at once. */
+/** Of a thousand that are to be asked again these are at once. */
 const retriesMax = 16;
-/** Records that nobody has vouched for yet are looked at again this often: root may have named one. */
+/** Once there are records that nobody has vouched for: root may have named one. */
 const lookPeriodMs = 2_000;
-const doubtfulMax = 64;
+/** Of what one peer tells and nobody has vouched for, the log names so much, the newest first. */
+const doubtsPerPeerMax = 8;
 
 export interface GenerationExchangeInit {
   readonly fleet: string;
@@ -50,7 +54,10 @@ export function createGenerationExchange(init: GenerationExchangeInit): (compone
 }) => Startable {
   const { fleet, recoveryKey, known } = init;
   return ({ mesh, namedHashes, members, onTurn, clock, logger }) => {
-    const doubtful = new Map<string, GenerationRecord>();
+    /** Hashes of records that nobody has vouched for, by who told them first: nobody crowds out what others tell. */
+    const doubted = new Map<string, Set<string>>();
+    /** Named by root: for these everybody is asked once more. */
+    const sought = new Set<string>();
     let stops: (() => void)[] = [];
     let stopping = new AbortController();
     /** Connected peers: true once they have answered, or have nothing to tell. */
@@ -85,7 +92,13 @@ export function createGenerationExchange(init: GenerationExchangeInit): (compone
     }
 
     function consider(records: readonly GenerationRecord[], named: readonly string[], peer: string): void {
-      const believed = records.filter((record) => record.fleet === fleet && isBelieved(record, named, peer));
+      const ours = records.filter((record) => record.fleet === fleet);
+      const believed = ours.filter(
+        (record) => isSignedByRecoveryKey(recoveryKey, record) || named.includes(generationHash(record)),
+      );
+      for (const record of ours.toSorted((a, b) => b.number - a.number)) {
+        if (!believed.includes(record)) doubt(record, peer);
+      }
       const newest = Math.max(...[...known, ...believed].map(({ number }) => number));
       const fresh = new Map<number, GenerationRecord>();
       for (const record of believed.toSorted((a, b) => a.number - b.number)) {
@@ -114,16 +127,15 @@ export function createGenerationExchange(init: GenerationExchangeInit): (compone
       return contacts.sort((a, b) => b.raftId - a.raftId).slice(0, contactsMax);
     }
 
-    function isBelieved(record: GenerationRecord, named: readonly string[], peer: string): boolean {
-      if (isSignedByRecoveryKey(recoveryKey, record)) return true;
+    function doubt(record: GenerationRecord, peer: string): void {
       const hash = generationHash(record);
-      if (named.includes(hash)) return true;
-      if (doubtful.size < doubtfulMax && !doubtful.has(hash)) {
-        doubtful.set(hash, record);
-        const advice = `the fleet's recovery key has not signed it: if it is right, run 'parley trust ${hash}' as root here`;
-        logger.warn({ peer, generation: record.number, hash }, advice);
-      }
-      return false;
+      const told = doubted.get(peer) ?? new Set();
+      if (told.size >= doubtsPerPeerMax || [...doubted.values()].some((hashes) => hashes.has(hash))) return;
+      doubted.set(peer, told.add(hash));
+      const [oldest] = doubted.keys();
+      if (doubted.size > membersMax && oldest !== undefined) doubted.delete(oldest);
+      const advice = `the fleet's recovery key has not signed it: if it is right, run 'parley trust ${hash}' as root here`;
+      logger.warn({ peer, generation: record.number, hash }, advice);
     }
 
     function askSafely(peer: string): void {
@@ -142,11 +154,12 @@ export function createGenerationExchange(init: GenerationExchangeInit): (compone
     }
 
     async function lookAgain(): Promise<void> {
-      if (doubtful.size === 0) return;
+      if (doubted.size === 0) return;
       try {
-        const named = await namedHashes();
-        const vouched = [...doubtful].filter(([hash]) => named.includes(hash)).map(([, record]) => record);
-        consider(vouched, named, 'earlier');
+        const unknown = new Set(await namedHashes()).difference(new Set([...sought, ...known.map(generationHash)]));
+        for (const hash of unknown) sought.add(hash);
+        if (unknown.size > 0) for (const peer of answered.keys()) answered.set(peer, false);
+        if (sought.size > 0) askAgain();
       } catch (error) {
         logger.warn({ error: String(error) }, 'cannot tell whether root has named a generation');
       }

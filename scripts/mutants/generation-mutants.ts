@@ -8,8 +8,30 @@ const ledger = 'test/ledger/generations.test.ts';
 const damagedLedger = 'test/node/damaged-ledger.test.ts';
 const vote = 'test/node/vote.test.ts';
 const voting = 'test/node/voting.test.ts';
+const recovery = 'test/node/recovery.test.ts';
 
 export const generationMutants: readonly Mutant[] = [
+  {
+    name: 'lets one peer crowd out what others tell of generations',
+    file: 'node/wiring/generation-exchange.ts',
+    text: 'told.size >= doubtsPerPeerMax',
+    replacement: '[...doubted.values()].flatMap((hashes) => [...hashes]).length >= doubtsPerPeerMax',
+    tests: [recovery],
+  },
+  {
+    name: 'lets one peer fill the log with generations',
+    file: 'node/wiring/generation-exchange.ts',
+    text: 'told.size >= doubtsPerPeerMax || ',
+    replacement: '',
+    tests: [recovery],
+  },
+  {
+    name: 'asks nobody again for what root has named',
+    file: 'node/wiring/generation-exchange.ts',
+    text: 'for (const peer of answered.keys()) answered.set(peer, false);',
+    replacement: 'for (const peer of answered.keys()) answered.set(peer, true);',
+    tests: [recovery],
+  },
   {
     name: 'recovers from nothing where the ledger is damaged and the log starts later',
     file: 'node/recovery.ts',

@@ -275,6 +275,65 @@ test('createGenerationExchange() goes on when it cannot read what root has named
   await Promise.all([asker.stop(), teller.stop()]);
 });
 
+test('createGenerationExchange() names and takes what root trusts, whatever another member told before and whoever told it', async () => {
+  const network = createMemoryNetwork();
+  const [asker, honest, evil] = ['web1', 'n1', 'evil'].map((name) => network.join(peerIdOf(name)));
+  assert.ok(asker && honest && evil);
+  const clock = createManualClock();
+  const real = recordOf(1, { signature: null });
+  const invented = (round: number) =>
+    Array.from({ length: generationsMax }, (_, at) => recordOf(1, { baseIndex: 100 * round + at, signature: null }));
+  let rounds = 0;
+  const tell = (mesh: typeof asker, recordsOf: () => readonly GenerationRecord[]): void =>
+    mesh.handle(generationProtocol, async (stream) => {
+      await stream.receive();
+      await stream.send(encode({ version: 1, records: recordsOf() }));
+      await stream.close();
+    });
+  tell(honest, () => [real]);
+  tell(evil, () => {
+    rounds += 1;
+    return invented(rounds);
+  });
+  const advice: string[] = [];
+  const named: string[] = [];
+  const turns: VoteTurn[] = [];
+  const exchange = createGenerationExchange({ fleet, recoveryKey: keys.publicKey, known: [], isFrozen: false })({
+    ...{ mesh: asker, onTurn: (turn) => turns.push(turn), clock, namedHashes: async () => named },
+    logger: { ...logger, warn: (_fields: unknown, message?: string) => advice.push(message ?? '') },
+    members: () => createLedgerScript().state().members,
+  });
+  const settle = async (): Promise<void> => {
+    for (let turn = 0; turn < 100; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+  };
+  await Promise.all([asker, evil, honest].map((mesh) => mesh.start()));
+  await exchange.start();
+  const meet = async (mesh: typeof asker): Promise<void> => {
+    await asker.open(mesh.self, '/hello', { signal: AbortSignal.timeout(5_000) }).catch(() => undefined);
+    await settle();
+  };
+  await meet(evil);
+  await meet(honest);
+  const isRealNamed = (): boolean => advice.some((text) => text.includes(generationHash(real)));
+  assert.ok(isRealNamed(), 'people cannot trust what nobody names');
+  assert.ok(advice.length <= 10, `${advice.length} lines`);
+  clock.advance(2_000);
+  await settle();
+  assert.equal(rounds, 1, 'nobody is asked again before root has named something');
+  named.push(generationHash(real));
+  clock.advance(2_000);
+  await settle();
+  assert.deepEqual(turns[0], { kind: 'new-generation', records: [real], contacts });
+  for (let look = 0; look < 5; look += 1) {
+    clock.advance(2_000);
+    await settle();
+  }
+  assert.equal(rounds, 2, 'once for each name');
+  assert.ok(advice.length <= 10, `${advice.length} lines`);
+  await exchange.stop();
+  await Promise.all([asker, evil, honest].map((mesh) => mesh.stop()));
+});
+
 test('createGenerationExchange() freezes at a rival of the record that it keeps to', async () => {
   const [first, rival] = [recordOf(1), recordOf(1, { baseIndex: 12 })];
   const frozen = await told([first], [rival]);
