@@ -37,6 +37,8 @@ export class CertifiedList extends ListMachine implements CertifiedLedger {
   refused = new Set<string>();
   /** Words about which it cannot tell yet. */
   undecided = new Set<string>();
+  /** Entries about which it was asked. */
+  readonly judged = new Set<number>();
   /** True where it signs for nothing any more. */
   refusesAll = false;
   /** What its key was used for. */
@@ -87,6 +89,7 @@ export class CertifiedList extends ListMachine implements CertifiedLedger {
   }
 
   verdictOn(entry: CommittedEntry): ReturnType<CertifiedLedger['verdictOn']> {
+    this.judged.add(entry.index);
     if (this.undecided.has(wordOf(entry))) return { kind: 'wait' };
     if (!this.refused.has(wordOf(entry)) && !this.refusesAll) return { kind: 'sign' };
     return { kind: 'refuse', reason: 'refused here', isAlarm: true };

@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { verifySignature } from '../../node/mesh/identity.ts';
 import {
   type Certificate,
@@ -14,6 +15,7 @@ import {
   certificateAnswerSchema,
   certificateMessageBytesMax,
   certificateProtocol,
+  certificateQuestionSchema,
 } from '../../protocols/certificate-exchange.ts';
 import { decode, encode, hashOf } from '../../protocols/codec.ts';
 import { CertifiedList, certifiedFleet, identityOf, voterKey } from './certified-list.ts';
@@ -33,9 +35,6 @@ function listOf({ machine }: Voter): CertifiedList {
   assert.ok(machine instanceof CertifiedList);
   return machine;
 }
-
-/** A moment in which much could have happened. */
-const aWhile = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 100));
 
 const others = (fleet: Fleet, leader: Voter): Voter[] => fleet.voters.filter((voter) => voter !== leader);
 
@@ -79,8 +78,16 @@ test('a voter signs nothing before it has applied it, and at once then', () =>
     const followers = others(fleet, leader);
     await until(() => followers.every(({ machine }) => machine.words.length === 1));
     const gates = followers.map(({ machine }) => machine.gate.shut());
+    const asked = new Map<string, number[]>();
+    fleet.network.onSend = (to, protocol, message) => {
+      if (protocol !== certificateProtocol || to === peerName(leader.raftId)) return;
+      const question = decode(certificateQuestionSchema, message, certificateMessageBytesMax);
+      const places = question.kind === 'sign' ? question.places.map((place) => place.index) : [];
+      asked.set(to, [...(asked.get(to) ?? []), ...places]);
+    };
     const index = await fleet.propose(leader, 'mark');
-    await aWhile();
+    await until(() => followers.every(({ raftId }) => asked.get(peerName(raftId))?.includes(index)));
+    await nextTurn();
     assert.equal(listOf(leader).certificateAt(index), undefined, 'a majority has not applied it');
     const statement = certificateStatement(certifiedFleet, {
       ...{ generation: 0, index },
@@ -100,7 +107,7 @@ test('what a majority refuses is never certified at its own place, and what foll
     const bad = await fleet.propose(leader, 'mark bad');
     const good = await fleet.propose(leader, 'mark good');
     await certifiedAt(fleet.voters, good);
-    await aWhile();
+    await until(() => others(fleet, leader).every((voter) => listOf(voter).judged.has(bad)));
     for (const voter of fleet.voters) {
       assert.equal(listOf(voter).certificateAt(bad), undefined);
       const { failure } = voter.consensus.status();
@@ -113,7 +120,8 @@ test('a leader that refuses asks nobody, and the others do not need it to refuse
     const leader = await fleet.leader();
     listOf(leader).refused.add('mark bad');
     const bad = await fleet.propose(leader, 'mark bad');
-    await aWhile();
+    await until(() => listOf(leader).judged.has(bad));
+    await nextTurn();
     assert.equal(listOf(leader).certificateAt(bad), undefined);
     const [next] = others(fleet, leader);
     assert.ok(next);
@@ -126,7 +134,8 @@ test('a voter that cannot tell yet answers once it can', () =>
     const leader = await fleet.leader();
     for (const voter of fleet.voters) listOf(voter).undecided.add('mark slow');
     const index = await fleet.propose(leader, 'mark slow');
-    await aWhile();
+    await until(() => listOf(leader).judged.has(index));
+    await nextTurn();
     assert.equal(listOf(leader).certificateAt(index), undefined);
     for (const voter of fleet.voters) listOf(voter).undecided.clear();
     await certifiedAt(fleet.voters, index);

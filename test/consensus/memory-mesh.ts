@@ -71,6 +71,8 @@ export class MemoryNetwork {
   /** Handlers' errors, as the mesh would log them. */
   readonly errors: unknown[] = [];
   messagesSent = 0;
+  /** Called with each message, before it is on its way. */
+  onSend: (to: string, protocol: string, message: Uint8Array) => void = () => {};
   /** Streams that somebody wanted to open. */
   opens = 0;
   /** Round trips that everybody measures. */
@@ -147,7 +149,7 @@ export class MemoryNetwork {
     const there = new Pipe();
     const back = new Pipe();
     this.#connections.push({ a: from, b: to, pipes: [there, back] });
-    const remote = this.#stream(from, back, there);
+    const remote = this.#stream(protocol, from, back, there);
     found.handler(remote).then(
       () => remote.close(),
       (error: unknown) => {
@@ -155,14 +157,15 @@ export class MemoryNetwork {
         remote.abort(new Error('handler failed'));
       },
     );
-    return this.#stream(to, there, back);
+    return this.#stream(protocol, to, there, back);
   }
 
-  #stream(peer: string, out: Pipe, into: Pipe): MessageStream {
+  #stream(protocol: string, peer: string, out: Pipe, into: Pipe): MessageStream {
     return {
       peer,
       send: async (message) => {
         this.messagesSent += 1;
+        this.onSend(peer, protocol, message);
         out.push(message);
       },
       receive: async (options) => into.next(options?.signal),
