@@ -23,7 +23,7 @@ async function backUp(fleet: Fleet, { raftId, store, witness, machine }: Voter):
   const then = { store: store.clone(), witness: witness.clone() };
   const state = await machine.snapshot();
   return async () => {
-    await fleet.kill(raftId);
+    await fleet.unplug(raftId);
     const voter = Object.assign(fleet.voter(raftId), then, { machine: new ListMachine() });
     const configuration = { voters: [1, 2, 3], votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false };
     await voter.machine.restore({ ...state, term: 1, chainHash: '', configuration });
@@ -47,7 +47,7 @@ test('a voter that was put back before what it acknowledged stops for good at th
   assert.equal(failure?.code, 'damaged-log');
   assert.match(failure?.hint ?? '', /under a new raft id/);
   const before = fleet.network.messagesSent;
-  await fleet.kill(leader.raftId);
+  await fleet.unplug(leader.raftId);
   const third = fleet.voters.find((voter) => voter !== leader && voter !== victim) ?? assert.fail('there are three');
   const { term } = third.consensus.status();
   await until(() => third.consensus.status().role !== 'follower' && fleet.network.messagesSent > before);
