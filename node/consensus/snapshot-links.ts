@@ -11,6 +11,8 @@ import { type Addressed, checkClaim, type MemberDirectory } from './message-link
 
 /** One transfer: 16 MiB at 140 kB/s. */
 const transferTimeoutMs = 120_000;
+/** Until a sender has said what it sends: some round trips of a slow link. */
+const headerTimeoutMs = 5_000;
 
 export interface SnapshotLinksInit extends Addressed {
   /** A whole snapshot has arrived. */
@@ -25,11 +27,16 @@ export interface SnapshotLinksComponents {
   readonly members: MemberDirectory;
 }
 
+/** The transfer whose body is on its way here. */
+interface Receiving extends Pick<SnapshotHeader, 'from' | 'term'> {
+  readonly overtaken: AbortController;
+}
+
 export class SnapshotLinks {
   readonly #init: SnapshotLinksInit;
   readonly #components: SnapshotLinksComponents;
   readonly #stopping = new AbortController();
-  #receiving = false;
+  #receiving: Receiving | undefined;
 
   constructor(init: SnapshotLinksInit, components: SnapshotLinksComponents) {
     this.#init = init;
@@ -77,31 +84,47 @@ export class SnapshotLinks {
 
   /** Serves one stream of another voter to its end. */
   async receive(stream: MessageStream): Promise<void> {
-    // One at a time bounds the memory that snapshots take.
-    if (this.#receiving) throw new ParleyError('busy', 'another snapshot is being received', { retryable: true });
-    this.#receiving = true;
+    const header = await this.#receiveHeader(stream);
+    const receiving = this.#begin(header);
+    const { signal } = receiving.overtaken;
     try {
-      const signal = this.#deadline();
-      const header = await this.#receiveHeader(stream, signal);
-      const body = await receiveBody(stream, header, signal);
+      const body = await receiveBody(stream, header, AbortSignal.any([this.#deadline(), signal]));
+      signal.throwIfAborted();
       const { from, to, term, snapshot } = header;
       this.#init.onSnapshot(makeMessage('snapshot', to, { from, term, snapshot }), body);
       await stream.close();
     } finally {
-      this.#receiving = false;
+      if (this.#receiving === receiving) this.#receiving = undefined;
     }
   }
 
-  async #receiveHeader(stream: MessageStream, signal: AbortSignal): Promise<SnapshotHeader> {
-    const bytes = (await stream.receive({ signal })) ?? new Uint8Array();
+  async #receiveHeader(stream: MessageStream): Promise<SnapshotHeader> {
+    const { members } = this.#components;
+    const { peer } = stream;
+    if (members.raftIdOf(peer) === undefined) {
+      throw new ParleyError('wrong-sender', `peer '${peer}' wants to send a snapshot and is no voter`);
+    }
+    const bytes = (await stream.receive({ signal: this.#deadline(headerTimeoutMs) })) ?? new Uint8Array();
     const header = decode(snapshotHeaderSchema, bytes, snapshotPartBytesMax, 'snapshot header');
     const { from, to, term, snapshot } = header;
-    checkClaim({ from, to, term: Math.max(term, snapshot.term) }, stream.peer, this.#init, this.#components.members);
-    return header;
+    checkClaim({ from, to, term: Math.max(term, snapshot.term) }, peer, this.#init, members);
+    const own = this.#init.term();
+    if (term >= own) return header;
+    throw new ParleyError('stale-term', `a snapshot of term ${term} is of no use: this voter is in term ${own}`);
   }
 
-  #deadline(): AbortSignal {
-    return AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(transferTimeoutMs)]);
+  /** One at a time bounds the memory that snapshots take: that of the newest leader, and of that one its newest. */
+  #begin({ from, term }: SnapshotHeader): Receiving {
+    const current = this.#receiving;
+    const isNewer = current === undefined || term > current.term || (term === current.term && from === current.from);
+    if (!isNewer) throw new ParleyError('busy', 'another snapshot is being received', { retryable: true });
+    current?.overtaken.abort(new ParleyError('overtaken', 'a newer snapshot is being received', { retryable: true }));
+    this.#receiving = { from, term, overtaken: new AbortController() };
+    return this.#receiving;
+  }
+
+  #deadline(timeoutMs = transferTimeoutMs): AbortSignal {
+    return AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(timeoutMs)]);
   }
 }
 

@@ -175,7 +175,8 @@ export class Voter implements Consensus {
       inboundStreamsMax: 4,
     });
     mesh.handle(snapshotProtocol, async (stream) => this.#required().engine.snapshots.receive(stream), {
-      inboundStreamsMax: 1,
+      // One more than is received, so that what overtakes it gets through.
+      inboundStreamsMax: 2,
     });
     mesh.handle(certificateProtocol, async (stream) => this.#required().certifier?.serve(stream), {
       inboundStreamsMax: 2,

@@ -5,6 +5,7 @@ import type { Mutant } from './mutant.ts';
 
 const core = 'node/consensus';
 const messages = 'test/consensus/message.test.ts';
+const snapshots = 'test/consensus/snapshot-links.test.ts';
 const putBack = 'test/consensus/put-back.test.ts';
 
 export const voterMutants: readonly Mutant[] = [
@@ -70,5 +71,33 @@ export const voterMutants: readonly Mutant[] = [
     text: 'if (stops.length === 0) resolve(aside);',
     replacement: 'if (stops.length >= 0) resolve(aside);',
     tests: ['test/node/vote-watch.test.ts'],
+  },
+  {
+    name: 'lets whoever is no voter wait with a snapshot',
+    file: `${core}/snapshot-links.ts`,
+    text: 'if (members.raftIdOf(peer) === undefined) {',
+    replacement: 'if (false) {',
+    tests: [snapshots],
+  },
+  {
+    name: 'waits long for the beginning of a snapshot',
+    file: `${core}/snapshot-links.ts`,
+    text: 'this.#deadline(headerTimeoutMs)',
+    replacement: 'this.#deadline()',
+    tests: [snapshots],
+  },
+  {
+    name: 'keeps to the snapshot of a leader that was deposed',
+    file: `${core}/snapshot-links.ts`,
+    text: 'term > current.term ||',
+    replacement: 'term < current.term ||',
+    tests: [snapshots],
+  },
+  {
+    name: 'receives any number of snapshots at once',
+    file: `${core}/snapshot-links.ts`,
+    text: 'if (!isNewer) throw',
+    replacement: 'if (false) throw',
+    tests: [snapshots],
   },
 ];
