@@ -248,7 +248,10 @@ export const ledgerStateSchema = v.object({
   ),
   /** The voters in force with the keys that certificates are judged by. */
   voterSet: voterSetSchema,
-  /** Who the newest raft ids were allotted to, oldest first: a change of voters names no others but those in force. */
+  /**
+   * Who the newest raft ids were allotted to, and all that somebody speaks under or is to, oldest first: a change of voters
+   * names no others but those in force.
+   */
   allotted: v.pipe(v.array(voterIdentitySchema), v.maxLength(allottedKeptMax)),
   /** Index of the `checkpoint-begun` that the newest `checkpoint-made` speaks of; 0 before the first. */
   checkpointIndex: countSchema,

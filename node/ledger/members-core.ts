@@ -1,7 +1,8 @@
 // Owns who belongs to the fleet: its foundation, invites, members and their numbers in consensus.
 
+import { allVoters, type VoterIdentity } from '../../protocols/certificate.ts';
 import type { EntryBody, MemberFacts } from '../../protocols/ledger-entries.ts';
-import { judgeJoin, memberNamed } from '../../protocols/ledger-rules.ts';
+import { configurationIn, judgeJoin, memberNamed } from '../../protocols/ledger-rules.ts';
 import { allottedKeptMax, type Invite, type LedgerState, type Member } from '../../protocols/ledger-state.ts';
 import { invitesMax, membersMax, votersMax } from '../../protocols/limits.ts';
 import type { Role } from '../../protocols/primitives.ts';
@@ -141,9 +142,29 @@ type Fixed = Pick<Member, 'name' | 'site' | 'roles' | 'raftId' | 'joinedAtMs'> &
 function putFacts(state: LedgerState, fixed: Fixed, facts: MemberFacts): LedgerState {
   const { member, nextRaftId } = withFacts(fixed, facts, state.nextRaftId);
   const { raftId, peer, voterKey: key } = member;
-  const isNew = nextRaftId > state.nextRaftId && key !== undefined;
-  const allotted = isNew ? [...state.allotted, { raftId, peer, key }].slice(-allottedKeptMax) : state.allotted;
-  return { ...putRecord(state, 'members', member.peer, member), nextRaftId, allotted };
+  const next = { ...putRecord(state, 'members', peer, member), nextRaftId };
+  return nextRaftId > state.nextRaftId && key !== undefined ? withAllotted(next, { raftId, peer, key }) : next;
+}
+
+/**
+ * Remembers whom a new raft id was allotted to. Where there is no room left, one goes that nobody needs: of the same member
+ * first, so that whoever asks for many takes none from the others.
+ */
+function withAllotted(state: LedgerState, voter: VoterIdentity): LedgerState {
+  const allotted = [...state.allotted, voter];
+  if (allotted.length <= allottedKeptMax) return { ...state, allotted };
+  const needed = neededRaftIds(state);
+  const idle = allotted.filter(({ raftId }) => !needed.has(raftId));
+  const left = idle.find(({ peer }) => peer === voter.peer) ?? idle[0] ?? allotted[0];
+  return { ...state, allotted: allotted.filter((each) => each !== left) };
+}
+
+/** Raft ids that somebody speaks under, or is to. */
+function neededRaftIds(state: LedgerState): Set<number> {
+  const members = Object.values(state.members).map(({ raftId }) => raftId);
+  const inForce = allVoters(state.voterSet).map(({ raftId }) => raftId);
+  const { learners, ...counted } = configurationIn(state);
+  return new Set([...members, ...inForce, ...allVoters(counted), ...learners]);
 }
 
 /**

@@ -132,10 +132,21 @@ function stepsOf(change: Exclude<VoterChange, { readonly kind: 'hand-over' }>): 
   }
 }
 
-/** The keys of a configuration's voters: those in force as they were certified, others as their raft ids were allotted. */
+/**
+ * The keys of a configuration's voters: those in force as they were certified, others as their raft ids were allotted.
+ * @throws ParleyError `voters-unchanged` where one is not known: what names voters without their keys is certified by nobody.
+ */
 function identitiesIn(configuration: Configuration, { voterSet, allotted }: LedgerState): VoterIdentity[] {
   const raftIds = new Set(allVoters(configuration));
   const known = new Map(allotted.map((voter) => [voter.raftId, voter]));
   for (const voter of allVoters(voterSet)) known.set(voter.raftId, voter);
-  return [...known.values()].filter(({ raftId }) => raftIds.has(raftId)).sort((a, b) => a.raftId - b.raftId);
+  const voters = [...known.values()].filter(({ raftId }) => raftIds.delete(raftId)).sort((a, b) => a.raftId - b.raftId);
+  if (raftIds.size === 0) return voters;
+  throw new ParleyError(
+    'voters-unchanged',
+    `cannot change the voters: nobody knows the key of ${[...raftIds].join()}`,
+    {
+      hint: 'Remove that voter, and add it again: `voters remove HOST`, `voters add HOST`.',
+    },
+  );
 }

@@ -86,6 +86,20 @@ export const membershipMutants: readonly Mutant[] = [
     tests: ['test/node/vote-watch.test.ts'],
   },
   {
+    name: 'forgets who a learner is where one member asks for many raft ids',
+    file: 'node/ledger/members-core.ts',
+    text: 'const idle = allotted.filter(({ raftId }) => !needed.has(raftId));',
+    replacement: 'const idle = allotted.filter(({ raftId }) => needed.has(raftId) || true);',
+    tests: ['test/ledger/voters-core.test.ts'],
+  },
+  {
+    name: 'proposes voters whose keys nobody knows',
+    file: 'node/wiring/leadership.ts',
+    text: 'if (raftIds.size === 0) return voters;',
+    replacement: 'if (raftIds.size >= 0) return voters;',
+    tests: ['test/node/leadership.test.ts'],
+  },
+  {
     name: 'lets a voter go with the only copy of a plan',
     file: 'node/control/voters-core.ts',
     text: 'return equals.length < majorityOf(staying.length);',

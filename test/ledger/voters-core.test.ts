@@ -2,7 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { LedgerState } from '../../protocols/ledger-state.ts';
+import { voterOf } from '../../node/ledger/voters-core.ts';
+import { allottedKeptMax, type LedgerState } from '../../protocols/ledger-state.ts';
 import { inviteHash, joining } from '../helpers/invites.ts';
 import {
   adoptPolicy,
@@ -91,6 +92,26 @@ test('memberUpdated() allots a new raft id to a voter with a new key and says wh
   assert.equal(member(script, 'n2')?.raftId, 4);
   assert.match(lastNotice(script.state()) ?? '', /^n2 lost what it knew as a voter/);
   assert.deepEqual(script.state().voters, [1, 2, 3]);
+});
+
+test('memberUpdated() forgets no raft id that somebody speaks under or is to, however many others one member asks for', () => {
+  const script = three();
+  script.join('n4', ['voter']);
+  script.join('n5', ['voter']);
+  script.configure({ voters: [1, 2, 3], learners: [4] });
+  const askFor = (count: number): void => {
+    for (let n = 0; n < count; n += 1) script.accept('member-updated', facts('n3', voterKeyOf(`n3 ${n} of ${count}`)));
+  };
+  const peerOf = (raftId: number | undefined): string | undefined => voterOf(script.state(), raftId ?? 0)?.peer;
+  askFor(allottedKeptMax - script.state().allotted.length);
+  script.accept('member-updated', facts('n4', voterKeyOf('n4 again')));
+  script.accept('member-updated', facts('n5', voterKeyOf('n5 again')));
+  assert.equal(peerOf(5), undefined, 'nobody speaks under it, and its member asks for another');
+  askFor(2 * allottedKeptMax);
+  assert.equal(script.state().allotted.length, allottedKeptMax);
+  const names = ['n1', 'n2', 'n3', 'n4'];
+  assert.deepEqual([1, 2, 3, 4].map(peerOf), names.map(peerIdOf), 'voters and a learner');
+  for (const name of [...names, 'n5']) assert.equal(peerOf(member(script, name)?.raftId), peerIdOf(name));
 });
 
 test('memberRemoved() drops a member at once and a voter once consensus counts on it no more', () => {
