@@ -8,7 +8,7 @@ const ledger = 'test/ledger/generations.test.ts';
 const damagedLedger = 'test/node/damaged-ledger.test.ts';
 const vote = 'test/node/vote.test.ts';
 const voting = 'test/node/voting.test.ts';
-const recovery = 'test/node/recovery.test.ts';
+const exchange = 'test/node/generation-exchange.test.ts';
 
 export const generationMutants: readonly Mutant[] = [
   {
@@ -16,21 +16,21 @@ export const generationMutants: readonly Mutant[] = [
     file: 'node/wiring/generation-exchange.ts',
     text: 'told.size >= doubtsPerPeerMax',
     replacement: '[...doubted.values()].flatMap((hashes) => [...hashes]).length >= doubtsPerPeerMax',
-    tests: [recovery],
+    tests: [exchange],
   },
   {
     name: 'lets one peer fill the log with generations',
     file: 'node/wiring/generation-exchange.ts',
     text: 'told.size >= doubtsPerPeerMax || ',
     replacement: '',
-    tests: [recovery],
+    tests: [exchange],
   },
   {
     name: 'asks nobody again for what root has named',
     file: 'node/wiring/generation-exchange.ts',
     text: 'for (const peer of answered.keys()) answered.set(peer, false);',
     replacement: 'for (const peer of answered.keys()) answered.set(peer, true);',
-    tests: [recovery],
+    tests: [exchange],
   },
   {
     name: 'recovers from nothing where the ledger is damaged and the log starts later',

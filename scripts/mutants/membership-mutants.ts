@@ -8,6 +8,7 @@ const votes = 'test/node/vote.test.ts';
 const voting = 'test/node/voting.test.ts';
 const recoveredLog = 'test/node/recovery-log.test.ts';
 const recovery = 'test/node/recovery.test.ts';
+const exchange = 'test/node/generation-exchange.test.ts';
 const generations = 'test/ledger/generations.test.ts';
 const members = 'test/ledger/members-core.test.ts';
 const joins = 'test/control/joining.test.ts';
@@ -265,28 +266,28 @@ export const membershipMutants: readonly Mutant[] = [
     file: 'node/wiring/recovery-key.ts',
     text: '  if (record.signature === null) return false;\n',
     replacement: '  if (record.signature === null) return true;\n',
-    tests: [recovery],
+    tests: [exchange],
   },
   {
     name: 'takes a rival for the generation that it keeps to',
     file: 'node/wiring/generation-exchange.ts',
     text: 'if (pinned === undefined || named.includes(hash))',
     replacement: 'if (pinned === undefined || hash.length > 0)',
-    tests: [recovery],
+    tests: [exchange],
   },
   {
     name: 'freezes at a rival of what root has named',
     file: 'node/wiring/generation-exchange.ts',
     text: 'if (pinned === undefined || named.includes(hash))',
     replacement: 'if (pinned === undefined)',
-    tests: [recovery],
+    tests: [exchange],
   },
   {
     name: 'freezes at rivals that a newer generation has settled',
     file: 'node/wiring/generation-exchange.ts',
     text: 'else if (record.number === newest && !init.isFrozen)',
     replacement: 'else if (!init.isFrozen)',
-    tests: [recovery],
+    tests: [exchange],
   },
   {
     name: 'mixes the ledgers of two generations of one number',
