@@ -68,10 +68,19 @@ export interface BlobStore {
   /** The bytes, checked against the hash as they are read; undefined when absent. A damaged file counts as absent and is removed. */
   get(hash: string): Promise<Uint8Array | undefined>;
   has(hash: string): Promise<boolean>;
-  /** Bytes that get() would read; undefined when absent. */
-  size(hash: string): Promise<number | undefined>;
+  /** Undefined when absent. */
+  facts(hash: string): Promise<BlobFacts | undefined>;
   delete(hash: string): Promise<void>;
   list(): Promise<string[]>;
+  /** Called as a `put` begins, also of what is there already. Returns the function that unsubscribes. */
+  onPut(listener: (hash: string, bytes: number) => void): () => void;
+}
+
+export interface BlobFacts {
+  /** That get() would read. */
+  readonly bytes: number;
+  /** By the clock of the disk's computer, which may have been wrong. */
+  readonly storedAtMs: number;
 }
 
 /**

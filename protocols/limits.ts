@@ -6,6 +6,10 @@ export const entryBytesMax = 64 * 1024;
 export const messageBytesMax = 1024 * 1024;
 /** One blob (draft pack, plan, manifest): kept whole in memory once while it is checked. */
 export const blobBytesMax = 64 * 1024 * 1024;
+/** Blobs on one voter that nothing names, of one peer that brought them: eight of the largest, and far from a disk's size. */
+export const unnamedBlobBytesPerPeerMax = 8 * blobBytesMax;
+/** The same of all peers together. */
+export const unnamedBlobBytesMax = 4 * unnamedBlobBytesPerPeerMax;
 /** Bytes a sender may have outstanding on one stream: below libp2p's 4 MiB read buffer, which resets streams when it overflows. */
 export const streamCreditBytes = 2 * 1024 * 1024;
 /** Members of a fleet: a bound for every per-peer table. */

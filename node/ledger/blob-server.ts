@@ -1,5 +1,5 @@
-// Owns the serving side of /parley/blob/1: gives blobs to any member, and takes them where this peer is a voter. What
-// comes in is bounded, checked against its hash and on the disk before it is acknowledged.
+// Owns the serving side of /parley/blob/1: gives blobs to any member, and takes them on a voter from those whose work stores
+// some. What comes in is bounded, checked against its hash and on the disk before it is acknowledged.
 
 import {
   type BlobAnswer,
@@ -13,6 +13,7 @@ import { decode, encode, sha256Hex } from '../../protocols/codec.ts';
 import { ParleyError, toErrorRecord } from '../../protocols/errors.ts';
 import { blobBytesMax } from '../../protocols/limits.ts';
 import type { BlobStore, Clock, Logger, Mesh, MessageStream } from '../interfaces.ts';
+import type { BlobKeeper } from './blob-keeper.ts';
 import { readParts, sendParts, stalled } from './blob-parts.ts';
 
 /** Bytes of blobs in memory at once, both ways: two of the largest. */
@@ -23,12 +24,12 @@ export interface BlobServerComponents {
   readonly blobs: BlobStore;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Whether this peer takes blobs from others: voters do. */
-  readonly takes: () => boolean;
+  /** On voters: from whom they take blobs, and what keeps those. */
+  readonly taking: { readonly mayBring: (peer: string) => boolean; readonly keeper: BlobKeeper } | undefined;
 }
 
 /** Registers the protocol. */
-export function serveBlobs({ mesh, blobs, clock, logger, takes }: BlobServerComponents): void {
+export function serveBlobs({ mesh, blobs, clock, logger, taking }: BlobServerComponents): void {
   let bytesInMemory = 0;
 
   async function withMemory<T>(bytes: number, work: () => Promise<T>): Promise<T> {
@@ -46,7 +47,7 @@ export function serveBlobs({ mesh, blobs, clock, logger, takes }: BlobServerComp
   }
 
   async function give(stream: MessageStream, hash: string): Promise<void> {
-    const size = await blobs.size(hash);
+    const size = (await blobs.facts(hash))?.bytes;
     if (size === undefined) return answer(stream, { kind: 'absent' });
     // What is larger than a blob can be is not read.
     await withMemory(Math.min(size, blobBytesMax), async () => {
@@ -58,16 +59,26 @@ export function serveBlobs({ mesh, blobs, clock, logger, takes }: BlobServerComp
   }
 
   async function take(stream: MessageStream, { hash, bytes }: BlobRequest & { kind: 'put' }): Promise<void> {
-    if (!takes()) throw new ParleyError('not-voter', 'this peer takes no blobs: it is no voter');
-    if (await blobs.has(hash)) return answer(stream, { kind: 'stored' });
-    await withMemory(bytes, async () => {
+    if (taking === undefined) throw new ParleyError('not-voter', 'this peer takes no blobs: it is no voter');
+    const { mayBring, keeper } = taking;
+    if (!mayBring(stream.peer)) {
+      throw new ParleyError(
+        'not-allowed',
+        `peer ${stream.peer} may store no blobs here: it is no voter and no builder`,
+        {
+          hint: 'Give the command at a voter or a builder.',
+        },
+      );
+    }
+    const receive = async (): Promise<void> => {
       await answer(stream, { kind: 'wanted' });
       const body = await readParts(stream, bytes, clock);
       if (sha256Hex(body) !== hash)
         throw new ParleyError('malformed', `a blob from ${stream.peer} does not have its hash '${hash}'`);
       await blobs.put(body);
-      await answer(stream, { kind: 'stored' });
-    });
+    };
+    await keeper.take({ sender: stream.peer, hash, bytes }, () => withMemory(bytes, receive));
+    await answer(stream, { kind: 'stored' });
   }
 
   async function serve(stream: MessageStream): Promise<void> {

@@ -11,7 +11,7 @@ import type { LedgerState } from '../../protocols/ledger-state.ts';
 import type { KeyValueStore } from '../interfaces.ts';
 import { createBlobClient } from './blob-client.ts';
 import { type BlobGatherer, gatherBlobs, type KeptBlobs } from './blob-gatherer.ts';
-import { keepBlobs } from './blob-keeper.ts';
+import { createBlobKeeper } from './blob-keeper.ts';
 import { serveBlobs } from './blob-server.ts';
 import { type Certificates, createCertificates } from './certificates.ts';
 import { createCertification, type LedgerCertification } from './certification.ts';
@@ -21,7 +21,7 @@ import { serveEntries } from './entry-server.ts';
 import { type Genesis, readGenesis } from './genesis-core.ts';
 import type { Ledger, LedgerComponents, LedgerConsensus, LedgerInit } from './ledger-types.ts';
 import { createListeners, waitForState } from './listeners.ts';
-import { createMemberViews } from './member-views.ts';
+import { createMemberViews, mayBringBlobs } from './member-views.ts';
 import { createProposals } from './proposals.ts';
 import { certifiedHere, replay, takeEntries, takeState } from './proven.ts';
 import { createReplica, type Replica } from './replica.ts';
@@ -148,7 +148,11 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
     /** Serving and following begin once the state is there. */
     function begin(opened: Running): void {
       const { genesis, certificates, certification, replica, snapshots, stops } = opened;
-      serveBlobs({ mesh, blobs, clock, logger, takes: () => init.source === 'consensus' });
+      const keeper = createBlobKeeper({ blobs, clock, logger, state: replica.state });
+      const mayBring = (peer: string): boolean => mayBringBlobs(replica.state(), peer);
+      const taking = init.source === 'consensus' ? { mayBring, keeper } : undefined;
+      serveBlobs({ mesh, blobs, clock, logger, taking });
+      stops.push(keeper.stop);
       stops.push(
         serveEntries({
           mesh,
@@ -170,7 +174,6 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
           snapshots,
         }),
       );
-      stops.push(keepBlobs({ blobs, clock, logger, state: replica.state }));
       if (init.source === 'consensus') {
         const { fetchBlob } = blobClient;
         const watching = { state: replica.state, onApplied: listeners.add, onLooked: blobsKept.tell };

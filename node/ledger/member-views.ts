@@ -165,6 +165,12 @@ function introduced(voter: JoinContact, known: JoinContact | undefined): JoinCon
   return { peer: voter.peer, addresses, raftId: Math.max(voter.raftId, known?.raftId ?? 0) };
 }
 
+/** Whose work stores blobs with the voters: whoever leads, or has the project to stage a work folder against. */
+export function mayBringBlobs(state: LedgerState, peer: string): boolean {
+  const roles = state.members[peer]?.roles ?? [];
+  return roles.includes('voter') || roles.includes('builder') || voterPeers(state).includes(peer);
+}
+
 /** Members among the voters in force, the joint half included. */
 export function voterPeers({ voterSet, members }: LedgerState): string[] {
   const peers = allVoters(voterSet).map(({ peer }) => peer);

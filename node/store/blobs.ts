@@ -7,7 +7,7 @@ import { check, sha256Hex } from '../../protocols/codec.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import { blobBytesMax } from '../../protocols/limits.ts';
 import { hashSchema } from '../../protocols/primitives.ts';
-import type { BlobStore } from '../interfaces.ts';
+import type { BlobFacts, BlobStore } from '../interfaces.ts';
 import { replaceDurably, syncFolder } from './files.ts';
 import { toStoreError } from './store-errors.ts';
 
@@ -18,6 +18,8 @@ import { toStoreError } from './store-errors.ts';
 export function createBlobStore(folder: string): BlobStore {
   const temporaryFolder = join(folder, 'incoming');
   const writes = new Map<string, Promise<void>>();
+  const removals = new Map<string, Promise<void>>();
+  const listeners = new Set<(hash: string, bytes: number) => void>();
   let prepared: Promise<void> | undefined;
   let temporaryNumber = 0;
 
@@ -29,6 +31,7 @@ export function createBlobStore(folder: string): BlobStore {
   }
 
   async function write(hash: string, bytes: Uint8Array): Promise<void> {
+    await removals.get(hash)?.catch(() => undefined);
     prepared ??= prepare();
     await prepared.catch((error) => {
       prepared = undefined;
@@ -46,10 +49,17 @@ export function createBlobStore(folder: string): BlobStore {
 
   const pathOf = (hash: string): string => join(folder, hash.slice(0, 2), hash);
 
-  async function sizeOf(hash: string): Promise<number | undefined> {
+  async function factsOf(hash: string): Promise<BlobFacts | undefined> {
     checkHash(hash);
-    const status = stat(pathOf(hash)).catch(absentOrThrow);
-    return (await named('look up a blob in', folder, status))?.size;
+    await removals.get(hash)?.catch(() => undefined);
+    const found = await named('look up a blob in', folder, stat(pathOf(hash)).catch(absentOrThrow));
+    return found === undefined ? undefined : { bytes: found.size, storedAtMs: Math.floor(found.mtimeMs) };
+  }
+
+  /** After what was begun before: a write that begins meanwhile waits for this one. */
+  async function remove(hash: string): Promise<void> {
+    await Promise.allSettled([removals.get(hash), writes.get(hash)]);
+    await rm(pathOf(hash), { force: true });
   }
 
   async function readChecked(hash: string): Promise<Uint8Array | undefined> {
@@ -70,6 +80,7 @@ export function createBlobStore(folder: string): BlobStore {
         throw new ParleyError('too-large', `a blob of ${bytes.byteLength} bytes: the limit is ${blobBytesMax}`);
       }
       const hash = sha256Hex(bytes);
+      for (const listener of listeners) listener(hash, bytes.byteLength);
       let writing = writes.get(hash);
       if (writing === undefined) {
         writing = write(hash, bytes).finally(() => writes.delete(hash));
@@ -83,14 +94,23 @@ export function createBlobStore(folder: string): BlobStore {
       await writes.get(hash)?.catch(() => undefined);
       return named('read a blob from', folder, readChecked(hash));
     },
-    size: sizeOf,
-    has: async (hash) => (await sizeOf(hash)) !== undefined,
+    facts: factsOf,
+    has: async (hash) => (await factsOf(hash)) !== undefined,
     async delete(hash) {
       checkHash(hash);
-      await writes.get(hash)?.catch(() => undefined);
-      await named('delete a blob from', folder, rm(pathOf(hash), { force: true }));
+      const removing = remove(hash).finally(() => {
+        if (removals.get(hash) === removing) removals.delete(hash);
+      });
+      removals.set(hash, removing);
+      await named('delete a blob from', folder, removing);
     },
     list: () => named('list the blobs of', folder, listHashes(folder)),
+    onPut(listener) {
+      listeners.add(listener);
+      return () => {
+        listeners.delete(listener);
+      };
+    },
   };
 }
 

@@ -175,10 +175,12 @@ export class SimulatedBlobs {
 
   open(life: Life): BlobStore {
     const { time, chance } = this.#world;
+    const listeners = new Set<(hash: string, bytes: number) => void>();
     return {
       put: (bytes) =>
         new Promise((resolve) => {
           const hash = sha256Hex(bytes);
+          for (const listener of listeners) listener(hash, bytes.byteLength);
           time.schedule(writeMs(chance), life, 'blob', () => {
             this.#blobs.set(hash, bytes);
             resolve(hash);
@@ -186,9 +188,19 @@ export class SimulatedBlobs {
         }),
       get: async (hash) => this.#blobs.get(hash),
       has: async (hash) => this.#blobs.has(hash),
-      size: async (hash) => this.#blobs.get(hash)?.byteLength,
+      // As old as can be: whatever depends on it has nothing but its own process's time to go by.
+      facts: async (hash) => {
+        const found = this.#blobs.get(hash);
+        return found === undefined ? undefined : { bytes: found.byteLength, storedAtMs: 0 };
+      },
       delete: async (hash) => void this.#blobs.delete(hash),
       list: async () => [...this.#blobs.keys()],
+      onPut(listener) {
+        listeners.add(listener);
+        return () => {
+          listeners.delete(listener);
+        };
+      },
     };
   }
 }

@@ -1,27 +1,17 @@
 // Bodies named by hash: fetched from whoever has them, brought to a majority, refused when they are not what they should
-// be, and removed when nothing names them any more.
+// be.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { MessageStream } from '../../node/interfaces.ts';
-import { createBlobSweep, namedBlobs } from '../../node/ledger/blob-keeper.ts';
+import type { Mesh, MessageStream } from '../../node/interfaces.ts';
 import { serveBlobs } from '../../node/ledger/blob-server.ts';
 import { blobAnswerSchema, blobMessageBytesMax, blobProtocol } from '../../protocols/blob-exchange.ts';
 import { decode, encode, sha256Hex } from '../../protocols/codec.ts';
 import { blobBytesMax } from '../../protocols/limits.ts';
 import { Gate } from '../helpers/gate.ts';
 import { createLedgerFleet, patient } from '../helpers/ledger-peers.ts';
-import {
-  commit,
-  createLedgerScript,
-  deployToPlan,
-  hash,
-  order,
-  peerIdOf,
-  report,
-  stage,
-} from '../helpers/ledger-script.ts';
+import { hash, peerIdOf } from '../helpers/ledger-script.ts';
 import { createManualClock } from '../helpers/manual-clock.ts';
 import { seededRandom } from '../helpers/random.ts';
 import { logger } from '../mesh/fixtures.ts';
@@ -219,7 +209,7 @@ test('replicateBlob() from a member needs a majority of the voters beside itself
   const fleet = await createLedgerFleet(t);
   const n1 = await fleet.add('n1', 'consensus');
   const web1 = await fleet.add('web1', 'voters');
-  await fleet.enrol('web1');
+  await fleet.enrol('web1', ['builder']);
   const name = await web1.blobs.put(body(10));
   await web1.ledger.replicateBlob(name, { signal: patient() });
   assert.ok(await n1.blobs.has(name));
@@ -231,15 +221,21 @@ test('replicateBlob() from a member needs a majority of the voters beside itself
   await assert.rejects(web1.ledger.replicateBlob(hash('none'), { signal: patient() }), { code: 'blob-unavailable' });
 });
 
-test('serveBlobs() refuses wrong content, broken requests, and puts where the peer is no voter', async (t) => {
+test('serveBlobs() refuses wrong content, broken requests, and puts by plain members and where the peer is no voter', async (t) => {
   const fleet = await createLedgerFleet(t);
   const n1 = await fleet.add('n1', 'consensus');
   const web1 = await fleet.add('web1', 'voters');
+  await fleet.enrol('client', ['builder']);
+  await fleet.enrol('plain', ['member']);
   const mesh = fleet.network.join(peerIdOf('client'));
   await mesh.start();
   t.after(() => mesh.stop());
-  const ask = async (peer: string, ...messages: Uint8Array[]): Promise<string> => {
-    const stream = await mesh.open(peer, blobProtocol, { signal: patient() });
+  const plain = fleet.network.join(peerIdOf('plain'));
+  await plain.start();
+  t.after(() => plain.stop());
+  const ask = (peer: string, ...messages: Uint8Array[]): Promise<string> => askFrom(mesh, peer, ...messages);
+  const askFrom = async (from: Mesh, peer: string, ...messages: Uint8Array[]): Promise<string> => {
+    const stream = await from.open(peer, blobProtocol, { signal: patient() });
     let answers = '';
     for (const message of messages) await stream.send(message).catch(() => undefined);
     await stream.close();
@@ -256,6 +252,7 @@ test('serveBlobs() refuses wrong content, broken requests, and puts where the pe
   assert.match(await ask(n1.peer, new Uint8Array([1, 2])), /malformed/);
   assert.match(await ask(n1.peer, encode({ version: 1, kind: 'put', hash: hash('x'), bytes: 1e9 })), /malformed/);
   assert.match(await ask(web1.peer, put), /not-voter/);
+  assert.match(await askFrom(plain, n1.peer, put), /not-allowed/);
   assert.deepEqual(await n1.blobs.list(), []);
   assert.match(await ask(n1.peer, put, encode({ kind: 'part', data: body(5) })), /stored/);
   assert.deepEqual(await n1.blobs.list(), [sha256Hex(body(5))]);
@@ -270,7 +267,8 @@ test('serveBlobs() gives no more at once than two of the largest, and many small
   const gate = new Gate();
   const blobs = {
     ...{ put: async () => '', has: async () => true, delete: async () => {}, list: async () => [] },
-    size: async (name: string) => sizes.get(name),
+    facts: async (name: string) => ({ bytes: sizes.get(name) ?? 0, storedAtMs: 0 }),
+    onPut: () => () => {},
     get: async () => gate.pass().then(() => new Uint8Array(0)),
   };
   const mesh = {
@@ -278,7 +276,7 @@ test('serveBlobs() gives no more at once than two of the largest, and many small
       serve = handler;
     },
   };
-  serveBlobs({ mesh, blobs, clock: createManualClock(), logger, takes: () => false });
+  serveBlobs({ mesh, blobs, clock: createManualClock(), logger, taking: undefined });
   /** What each of some that ask for a blob is answered, while all are served at once. */
   async function answersTo(names: readonly string[]): Promise<(string | undefined)[]> {
     const { entered, open } = gate.shut();
@@ -303,47 +301,4 @@ test('serveBlobs() gives no more at once than two of the largest, and many small
   }
   assert.deepEqual(await answersTo(Array(4).fill(hash('large'))), ['found', 'found', 'busy', 'busy']);
   assert.deepEqual(await answersTo(Array(40).fill(hash('small'))), Array(40).fill('found'));
-});
-
-test('namedBlobs() names what drafts, commits, plans, orders and ran closures need', () => {
-  const script = createLedgerScript();
-  script.join('web1');
-  commit(script, 'one');
-  const { task, plan } = deployToPlan(script, ['web1']);
-  script.accept('approval-given', { task, plan, verdict: 'approve' });
-  order(script, task, 'web1');
-  report(script, 'web1', 'succeeded');
-  stage(script, 'two');
-  const named = namedBlobs(script.state());
-  const manifest = script.state().orders.web1?.manifest ?? '';
-  for (const each of [hash('pack one'), hash('pack two'), plan, manifest, hash(`evaluation ${task}`)]) {
-    assert.ok(named.has(each));
-  }
-  assert.ok([...named].every((each) => /^[0-9a-f]{64}$/.test(each)));
-});
-
-test('createBlobSweep() removes what nothing names after a day, and nothing else', async (t) => {
-  const fleet = await createLedgerFleet(t);
-  const { blobs } = await fleet.add('n1', 'consensus');
-  const script = createLedgerScript();
-  const clock = createManualClock();
-  const kept = await blobs.put(body(1));
-  const old = await blobs.put(body(2));
-  const tree = 'a'.repeat(40);
-  script.accept('draft-staged', { base: null, previous: null, tree, pack: kept, files: [], fileCount: 1 });
-  const sweep = createBlobSweep({ blobs, clock, state: script.state });
-  const hourMs = 3_600_000;
-  await sweep();
-  clock.advance(20 * hourMs);
-  const young = await blobs.put(body(3));
-  await sweep();
-  assert.deepEqual(await blobs.list(), [kept, old, young].sort());
-  clock.advance(5 * hourMs);
-  await sweep();
-  assert.deepEqual(await blobs.list(), [kept, young].sort());
-  script.accept('draft-discarded', {});
-  await sweep();
-  clock.advance(24 * hourMs);
-  await sweep();
-  assert.deepEqual(await blobs.list(), []);
 });

@@ -23,16 +23,16 @@ test('put() stores bytes under their hash', async (t) => {
   assert.equal(hash, sha256Hex('one'));
   assert.deepEqual(await blobs.get(hash), text('one'));
   assert.equal(await blobs.has(hash), true);
-  assert.equal(await blobs.size(hash), 3);
+  assert.equal((await blobs.facts(hash))?.bytes, 3);
   const empty = await blobs.put(text(''));
-  assert.equal(await blobs.size(empty), 0);
+  assert.equal((await blobs.facts(empty))?.bytes, 0);
   assert.deepEqual(await blobs.get(empty), text(''));
   assert.deepEqual(await createBlobStore(folder).list(), [hash, empty].sort());
   await blobs.delete(hash);
   await blobs.delete(hash);
   assert.equal(await blobs.get(hash), undefined);
   assert.equal(await blobs.has(hash), false);
-  assert.equal(await blobs.size(hash), undefined);
+  assert.equal(await blobs.facts(hash), undefined);
 });
 
 test('put() of the same bytes at once writes one file', async (t) => {
@@ -57,6 +57,24 @@ test('get() takes a damaged file as absent and put() heals it', async (t) => {
   await writeFile(path, 'damaged');
   assert.equal(await blobs.put(text('whole')), hash);
   assert.deepEqual(await blobs.get(hash), text('whole'));
+});
+
+test('put() keeps what is being deleted, and onPut() tells of it before', async (t) => {
+  const blobs = createBlobStore(await temporaryFolder(t));
+  const told: string[] = [];
+  const stop = blobs.onPut((hash, bytes) => told.push(`${hash} ${bytes}`));
+  const body = new Uint8Array(100_000).fill(5);
+  const hash = await blobs.put(body);
+  for (let round = 0; round < 20; round += 1) {
+    const deleting = blobs.delete(hash);
+    await blobs.put(body);
+    assert.ok(await blobs.has(hash));
+    await deleting;
+    assert.ok(await blobs.has(hash), `round ${round}`);
+  }
+  stop();
+  await blobs.put(body);
+  assert.deepEqual(told, Array(21).fill(`${hash} 100000`));
 });
 
 test('createBlobStore() clears what an earlier process left half-written', async (t) => {
