@@ -91,7 +91,7 @@ export const entryPullAnswerSchema = v.variant('kind', [
   }),
   /** Nothing new; `index` is the sender's newest certified entry. */
   v.object({ kind: v.literal('idle'), index: positionSchema }),
-  /** Ends the stream: `chain-mismatch`, `checkpoint-missing`, `busy`. */
+  /** Ends the stream: `chain-mismatch`, `checkpoint-missing`, `behind`, `busy`. */
   v.object({ kind: v.literal('refused'), error: errorRecordSchema }),
 ]);
 export type EntryPullAnswer = v.InferOutput<typeof entryPullAnswerSchema>;

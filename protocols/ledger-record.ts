@@ -2,6 +2,7 @@
 // them lie certificates, and proofs of changes of voters and of checkpoints, in the form in which they travel.
 
 import * as v from 'valibot';
+import { voterSetSchema } from './certificate.ts';
 import { positionSchema, raftEntrySchema, snapshotBytesMax, snapshotPartBytesMax } from './consensus-record.ts';
 import { joinContactSchema } from './join.ts';
 import { countSchema, hashSchema } from './primitives.ts';
@@ -25,3 +26,8 @@ export const ledgerSnapshotHeadBytesMax = 1024;
 
 /** A certified entry as members keep it. */
 export const pulledEntrySchema = v.object({ ...raftEntrySchema.entries, chainHash: hashSchema });
+
+/** Changes of voters whose proofs a snapshot did not bring: those after `after`, up to the one that `voterSet` follows from. */
+export const missingProofsSchema = v.object({ version: v.literal(1), after: positionSchema, voterSet: voterSetSchema });
+export const missingProofsBytesMax = 16 * 1024;
+export type MissingProofs = v.InferOutput<typeof missingProofsSchema>;

@@ -14,13 +14,15 @@ import {
 import { decode, encode, type Schema } from '../../protocols/codec.ts';
 import { type CheckpointProof, checkpointProofSchema, entryProofsMax } from '../../protocols/entry-pull.ts';
 import { ParleyError } from '../../protocols/errors.ts';
-import { type GenerationRecord, isOverruled } from '../../protocols/generation.ts';
+import { type GenerationRecord, generationVoters, isOverruled } from '../../protocols/generation.ts';
+import { type MissingProofs, missingProofsBytesMax, missingProofsSchema } from '../../protocols/ledger-record.ts';
 import { entryBytesMax } from '../../protocols/limits.ts';
 import type { KeyValueStore, Logger, StoreOperation } from '../interfaces.ts';
 import { endOf, numberedKey } from '../keys.ts';
 import type { Genesis } from './genesis-core.ts';
 import type { CertificateKeeper, LedgerComponents } from './ledger-types.ts';
 import {
+  type Place,
   type Proven,
   type Trust,
   takeCheckpoint,
@@ -36,6 +38,7 @@ const entriesBetween = 256;
 /** Such certificates at most: they reach further back than any log. */
 const milestonesMax = 256;
 const proofBytesMax = entryBytesMax + certificateBytesMax + 1024;
+const missingKey = 'proofs-missing';
 const families = { certificate: 'certificate/', configuration: 'configuration/', checkpoint: 'checkpoint/' } as const;
 
 /** A checked certificate, with what its entry is beside an entry where that is kept by itself. */
@@ -65,8 +68,16 @@ export interface Certificates extends CertificateKeeper {
   nearest(from: number, to: number): Certificate | undefined;
   /** Chain hash of an entry that is known to be certified. */
   certainHash(index: number): string | undefined;
-  /** Proofs of the changes of voters from an index on, in order; as many as a message holds. */
+  /** Proofs of the changes of voters from an index on, in order and without a gap; as many as a message holds. */
   proofs(from: number): Promise<ConfigurationProof[]>;
+  /** Where proofs of changes of voters are missing, and who votes by those before them; undefined while all are here. */
+  missing(): { readonly place: Place; readonly trust: Trust } | undefined;
+  /** True when all changes of voters between two entries are proven here. */
+  hasProofs(from: number, to: number): boolean;
+  /** Takes proofs that follow without a gap on those that are here, as the trust of missing() judged them. */
+  takeProofs(proofs: readonly ConfigurationProof[]): Promise<void>;
+  /** A state is about to take the place of entries: the proofs of the changes among them will be missing, after a crash too. */
+  leap(state: { readonly voterSet: VoterSet }): Promise<void>;
   /** Kept checkpoints, by the index of the state that they speak of. */
   checkpoints(): ReadonlyMap<number, Checkpoint>;
   /** Takes note of the applied index and of the voters in force after it. */
@@ -98,8 +109,7 @@ export function createCertificates(init: {
   let turn: Promise<unknown> = Promise.resolve();
   /** Of changes of voters. */
   const proven = new Map<number, Certificate>();
-  /** Kept ones that follow on a change whose own proof is not here: judged once the ledger says who voted before them. */
-  const unjudged = new Map<number, ConfigurationProof>();
+  let missing: MissingProofs | undefined;
   const checkpoints = new Map<number, Checkpoint>();
   const serving = { server: 'own disk', verify: verifySignature, certainHash: () => undefined };
 
@@ -127,8 +137,7 @@ export function createCertificates(init: {
   /** From the disk first: what is left in memory only is gone at the next start. */
   async function forget(isGone: (certificate: Certificate) => boolean): Promise<void> {
     const ends = [...kept.values()].filter(isGone).map(({ index }) => index);
-    const doubtful = [...unjudged.values()].map(({ certificate }) => certificate);
-    const changes = [...proven.values(), ...doubtful].filter(isGone).map(({ index }) => index);
+    const changes = [...proven.values()].filter(isGone).map(({ index }) => index);
     const made = [...checkpoints].filter(([, { proof }]) => isGone(proof.certificate));
     const operations = [
       ...ends.map((index) => numberedKey(families.certificate, index)),
@@ -137,10 +146,7 @@ export function createCertificates(init: {
     ].map((key) => ({ type: 'del', key }) as const);
     if (operations.length > 0) await store.batch(operations, { sync: true });
     for (const index of ends) removeKept(index);
-    for (const index of changes) {
-      proven.delete(index);
-      unjudged.delete(index);
-    }
+    for (const index of changes) proven.delete(index);
     for (const [index] of made) checkpoints.delete(index);
   }
 
@@ -154,18 +160,50 @@ export function createCertificates(init: {
     kept.set(index, certificate);
   }
 
-  /** Believes a kept proof of a change of voters if the voters before it, as far as they are known, have signed it. */
-  function placeConfiguration(index: number): void {
-    const proof = unjudged.get(index);
-    if (proof === undefined) return;
-    try {
-      trust = takeConfiguration(trust, proof, serving);
-      proven.set(index, proof.certificate);
-    } catch (error) {
-      if (error instanceof ParleyError && error.code === 'proof-missing') return;
-      logger.error({ index, error: String(error) }, 'a stored proof is damaged and left out');
-    }
-    unjudged.delete(index);
+  function placeConfiguration(proof: ConfigurationProof): void {
+    trust = takeConfiguration(trust, proof, serving);
+    proven.set(proof.entry.index, proof.certificate);
+  }
+
+  /** What lies before a newer generation's beginning its record vouches for. */
+  async function readMissing(): Promise<void> {
+    const bytes = await store.get(missingKey);
+    if (bytes === undefined) return;
+    const record = decode(missingProofsSchema, bytes, missingProofsBytesMax, missingKey);
+    if (generations.some(({ number }) => number > record.voterSet.generation)) return;
+    missing = record;
+    trust = withVoterSet(trust, record.voterSet);
+  }
+
+  /** What is missing once everything up to a change is proven. */
+  function stillMissing(index: number): MissingProofs | undefined {
+    if (missing === undefined || index >= missing.voterSet.index) return undefined;
+    return { ...missing, after: Math.max(missing.after, index) };
+  }
+
+  function missingOperation(record: MissingProofs | undefined): StoreOperation {
+    return record === undefined
+      ? { type: 'del', key: missingKey }
+      : { type: 'put', key: missingKey, value: encode(record) };
+  }
+
+  /** Known without a proof: the first voters, and those that a generation's record names. */
+  const isGiven = ({ index }: VoterSet): boolean =>
+    index === genesis.state.voterSet.index || generations.some((record) => generationVoters(record).index === index);
+
+  /** The last set of voters up to which every change is proven here. */
+  function lastProven(): VoterSet {
+    const [first, ...rest] = trust.sets.slice(trust.sets.findLastIndex(isGiven));
+    const end = rest.findIndex(({ index }) => !proven.has(index));
+    return (end < 0 ? rest : rest.slice(0, end)).at(-1) ?? first ?? genesis.state.voterSet;
+  }
+
+  /** The entry that a set of voters follows from; the last one before it where that is a generation's. */
+  function placeOf(index: number): Place {
+    const record = generations.find((each) => generationVoters(each).index === index);
+    if (record !== undefined) return { index: record.baseIndex, term: record.baseTerm, chainHash: record.baseHash };
+    const certificate = proven.get(index);
+    return certificate === undefined ? genesis.state : { index, term: 0, chainHash: certificate.chainHash };
   }
 
   function placeCheckpoint(proof: CheckpointProof): void {
@@ -202,13 +240,15 @@ export function createCertificates(init: {
   function believe({ certificate, configuration, checkpoint }: Certified, leaving: readonly number[]): void {
     for (const index of leaving) removeKept(index);
     place(certificate);
-    if (configuration !== undefined) {
-      trust = takeConfiguration(trust, configuration, serving);
-      proven.set(certificate.index, certificate);
-      for (const index of unjudged.keys()) placeConfiguration(index);
-    }
+    if (configuration !== undefined) placeConfiguration(configuration);
     if (checkpoint !== undefined) placeCheckpoint(checkpoint);
     init.onCertified(certificate);
+  }
+
+  function inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = turn.then(work);
+    turn = done.catch(() => undefined);
+    return done;
   }
 
   async function takeInTurn(certificate: Certificate): Promise<void> {
@@ -231,10 +271,8 @@ export function createCertificates(init: {
 
   const api: Certificates = {
     async load() {
-      await read(families.configuration, configurationProofSchema, proofBytesMax, (proof) => {
-        unjudged.set(proof.entry.index, proof);
-        placeConfiguration(proof.entry.index);
-      });
+      await readMissing();
+      await read(families.configuration, configurationProofSchema, proofBytesMax, placeConfiguration);
       await read(families.checkpoint, checkpointProofSchema, proofBytesMax, placeCheckpoint);
       await read(families.certificate, certificateSchema, certificateBytesMax, place);
     },
@@ -254,7 +292,10 @@ export function createCertificates(init: {
     certainHash: (index) => api.certificateAt(index)?.chainHash,
     async proofs(from) {
       const prefix = families.configuration;
-      const range = { gte: numberedKey(prefix, from), lt: endOf(prefix), limit: entryProofsMax };
+      const gap = missing !== undefined && from <= missing.voterSet.index ? missing : undefined;
+      if (gap !== undefined && from > gap.after) return [];
+      const end = gap === undefined ? endOf(prefix) : numberedKey(prefix, gap.after + 1);
+      const range = { gte: numberedKey(prefix, from), lt: end, limit: entryProofsMax };
       return (await store.range(range)).map(([key, value]) =>
         decode(configurationProofSchema, value, proofBytesMax, key),
       );
@@ -263,14 +304,28 @@ export function createCertificates(init: {
     applied({ index, voterSet }) {
       appliedIndex = index;
       if (trust.sets.some((set) => set.index === voterSet.index)) return;
-      placeConfiguration(voterSet.index);
       trust = withVoterSet(trust, voterSet);
     },
-    take(certificate) {
-      const taken = turn.then(() => takeInTurn(certificate));
-      turn = taken.catch(() => undefined);
-      return taken;
-    },
+    take: (certificate) => inTurn(() => takeInTurn(certificate)),
+    missing: () => missing && { place: placeOf(missing.after), trust: trustUpTo(trust, missing.after) },
+    hasProofs: (from, to) => missing === undefined || from > missing.voterSet.index || to <= missing.after,
+    takeProofs: (proofs) =>
+      inTurn(async () => {
+        const all = proofs.map((proof) => api.prepare({ certificate: proof.certificate, configuration: proof }));
+        const left = stillMissing(proofs.at(-1)?.entry.index ?? 0);
+        const operations = all.flatMap((each) => each.operations);
+        await store.batch([...operations, missingOperation(left)], { sync: true });
+        missing = left;
+        for (const { believe } of all) believe();
+      }),
+    leap: ({ voterSet }) =>
+      inTurn(async () => {
+        if (proven.has(voterSet.index) || isGiven(voterSet)) return;
+        const left: MissingProofs = { version: 1, after: missing?.after ?? lastProven().index, voterSet };
+        await store.batch([missingOperation(left)], { sync: true });
+        missing = left;
+        trust = withVoterSet(trust, voterSet);
+      }),
     prepare(certified) {
       const { certificate, configuration, checkpoint } = certified;
       const { index } = certificate;

@@ -72,8 +72,8 @@ export interface EntryPullerComponents {
   /** Stores and applies what is proven. Rejects when the disk does not take it. */
   readonly take: (proven: Proven) => Promise<void>;
   readonly takeState: (proven: ProvenState) => Promise<void>;
-  /** Changes of voters were proven, and what they belong to may never come: these are the voters with them. */
-  readonly onVotersProven: (known: Trust) => void;
+  /** Changes of voters were proven, and what they belong to may never come: the voters with them, and the proofs. */
+  readonly onVotersProven: (known: Trust, proofs: readonly ConfigurationProof[]) => void | Promise<void>;
 }
 
 /** Starts following. @returns the function that stops and resolves when nothing is under way any more. */
@@ -164,7 +164,7 @@ export function followVoters(components: EntryPullerComponents): () => Promise<v
       } else if (answer.kind === 'configurations') {
         known = judged(() => answer.proofs.reduce((trust, proof) => takeConfiguration(trust, proof, server), known));
         proofs.push(...answer.proofs);
-        components.onVotersProven(known);
+        await components.onVotersProven(known, answer.proofs);
         if (proofs.length > proofsMax) throw lie(`peer ${stream.peer} served ${proofs.length} changes of voters`);
         continue;
       } else if (answer.kind === 'checkpoint') {

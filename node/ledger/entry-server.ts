@@ -49,7 +49,7 @@ export interface EntryServerComponents {
   readonly genesisChainHash: string;
   /** Entries from an index on, as many as make a page; empty when there are none yet, undefined when they are gone. */
   readonly entries: (from: number, limit: number) => Promise<readonly CommittedEntry[] | undefined>;
-  readonly certificates: Pick<Certificates, 'nearest' | 'proofs' | 'checkpoints'>;
+  readonly certificates: Pick<Certificates, 'nearest' | 'proofs' | 'hasProofs' | 'checkpoints'>;
   readonly snapshots: Pick<SnapshotStore, 'headAt' | 'read'>;
 }
 
@@ -248,7 +248,7 @@ export function serveEntries(components: EntryServerComponents): () => void {
 
   /**
    * Sends the newest checkpoint with everything that proves it.
-   * @returns the index of its state. @throws ParleyError `busy`, `checkpoint-missing` (both retryable)
+   * @returns the index of its state. @throws ParleyError `busy`, `behind`, `checkpoint-missing` (all retryable)
    */
   async function sendCheckpoint(stream: MessageStream, next: number): Promise<number> {
     const [index, proof] = newestCheckpoint();
@@ -257,6 +257,12 @@ export function serveEntries(components: EntryServerComponents): () => void {
       await sendProofs(stream, next, Number.POSITIVE_INFINITY);
       const text = `entry ${next} is not here any more, and no later checkpoint`;
       throw new ParleyError('checkpoint-missing', text, { retryable: true });
+    }
+    // A generation's record tells who voted at its base: who voted before that is not needed.
+    const from = index > generationBase ? Math.max(next, generationBase + 1) : next;
+    if (!certificates.hasProofs(from, proof.entry.index)) {
+      const text = `changes of voters between ${from} and checkpoint ${index} cannot be proven here yet`;
+      throw new ParleyError('behind', text, { hint: 'Another voter or member is asked.', retryable: true });
     }
     if (sending >= checkpointsMax) {
       throw new ParleyError('busy', `${sending} checkpoints are on their way to members`, { retryable: true });
@@ -270,8 +276,7 @@ export function serveEntries(components: EntryServerComponents): () => void {
           retryable: true,
         });
       }
-      // A generation's record tells who voted at its base: who voted before that is not needed.
-      await sendProofs(stream, index > generationBase ? Math.max(next, generationBase + 1) : next, proof.entry.index);
+      await sendProofs(stream, from, proof.entry.index);
       await send(stream, { kind: 'checkpoint', ...proof, bytes: data.byteLength });
       for (let offset = 0; offset < data.byteLength; offset += entrySnapshotPartBytes) {
         await send(stream, { kind: 'checkpoint-part', data: data.slice(offset, offset + entrySnapshotPartBytes) });

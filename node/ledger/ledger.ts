@@ -22,6 +22,7 @@ import { type Genesis, readGenesis } from './genesis-core.ts';
 import type { Ledger, LedgerComponents, LedgerConsensus, LedgerInit } from './ledger-types.ts';
 import { createListeners, waitForState } from './listeners.ts';
 import { createMemberViews, mayBringBlobs } from './member-views.ts';
+import { gatherProofs } from './proof-gatherer.ts';
 import { createProposals } from './proposals.ts';
 import { certifiedHere, replay, takeEntries, takeState } from './proven.ts';
 import { createReplica, type Replica } from './replica.ts';
@@ -132,6 +133,7 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
           proposals.applied(entry, applied.result);
           certification.applied(entry, applied);
         },
+        onRestoring: certificates.leap,
         onRestored: (state) => certification.restored(state),
         // What is replayed while opening was told of before; those who watch start with the whole.
         onApplied: (state) => running !== undefined && listeners.tell(state),
@@ -142,6 +144,8 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
       if (init.source === 'voters') await replay({ certificates, log, replica }, ahead);
       // What was certified further on may be of another branch than the one that the generation goes on from.
       if (ahead !== undefined) await certificates.goBack(replica.state().index);
+      // Who gave up its vote has no log any more from which its last change could be proven.
+      if (init.source === 'voters') await certificates.leap(replica.state());
       return { genesis, certificates, replica, certification, snapshots, log, stops: [] };
     }
 
@@ -174,6 +178,7 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
           snapshots,
         }),
       );
+      stops.push(gatherProofs({ ...pulling(replica), certificates, onApplied: listeners.add }));
       if (init.source === 'consensus') {
         const { fetchBlob } = blobClient;
         const watching = { state: replica.state, onApplied: listeners.add, onLooked: blobsKept.tell };

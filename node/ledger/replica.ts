@@ -40,6 +40,8 @@ export function createReplica(init: {
   readonly logger: Logger;
   /** Called with each entry and what it came to, before the listeners. */
   readonly onEntry: (entry: CommittedEntry, applied: Applied) => void;
+  /** Called with a state before it takes the place of entries. */
+  readonly onRestoring: (state: LedgerState) => Promise<void>;
   /** Called when a snapshot has taken the place of entries. */
   readonly onRestored: (state: LedgerState) => void;
   readonly onApplied: AppliedListener;
@@ -128,6 +130,7 @@ export function createReplica(init: {
         throw new ParleyError('malformed', `a snapshot of index ${next.index}: this peer is at ${state.index} already`);
       }
       await saving;
+      await init.onRestoring(next);
       await store(snapshot);
       state = next;
       bytesSince = 0;

@@ -8,6 +8,7 @@ const collecting = 'test/consensus/certifier-core.test.ts';
 const verdicts = 'test/ledger/certify-core.test.ts';
 const changes = 'test/control/voters-core.test.ts';
 const ledger = 'test/ledger/ledger.test.ts';
+const proofs = 'test/ledger/proof-gatherer.test.ts';
 
 export const certificateMutants: readonly Mutant[] = [
   {
@@ -143,5 +144,26 @@ export const certificateMutants: readonly Mutant[] = [
     text: '        known = certificates.trust();\n',
     replacement: '',
     tests: ['test/ledger/catch-up.test.ts'],
+  },
+  {
+    name: 'does without the proofs that a snapshot left out',
+    file: 'node/ledger/ledger.ts',
+    text: 'onRestoring: certificates.leap,',
+    replacement: 'onRestoring: async () => undefined,',
+    tests: [proofs],
+  },
+  {
+    name: 'forgets at a restart which proofs are missing',
+    file: 'node/ledger/certificates.ts',
+    text: '      await readMissing();\n',
+    replacement: '',
+    tests: [proofs],
+  },
+  {
+    name: 'leads members over changes of voters that it cannot prove',
+    file: 'node/ledger/entry-server.ts',
+    text: 'if (!certificates.hasProofs(from, proof.entry.index)) {',
+    replacement: 'if (from === 0) {',
+    tests: [proofs],
   },
 ];

@@ -1,6 +1,7 @@
 // Owns one run: a fleet with its faults and its people for a while, then peace in which it must find itself again, then the
 // verdict. Everything follows from the seed.
 
+import { numberedKey } from '../../node/keys.ts';
 import { namedBlobs } from '../../node/ledger/blob-keeper.ts';
 import { isOpen } from '../../protocols/ledger-rules.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
@@ -12,6 +13,7 @@ import type { Counts } from './counts.ts';
 import { startFaults } from './faults.ts';
 import { Fleet, identityOf } from './fleet.ts';
 import { grownFleet, type Shape } from './growth.ts';
+import type { Hardware } from './peer.ts';
 import { startPeople } from './people.ts';
 
 /** How long things go wrong unless told otherwise. */
@@ -125,7 +127,16 @@ function unrest(fleet: Fleet): string | undefined {
   const { index } = leader.ledger.state();
   const behind = states.find(({ state }) => state.index !== index);
   if (behind !== undefined) return `${behind.name} is at ${behind.state.index}, the leader at ${index}`;
+  const unproven = expected.find(({ hardware }) => lacksProof(fleet, hardware));
+  if (unproven !== undefined) return `${unproven.hardware.name} cannot prove every change of voters`;
   return openWork(leader.ledger.state(), new Set(fleet.peers.keys()));
+}
+
+/** Whoever serves the ledger leads others over all changes of voters, from the first on. */
+function lacksProof({ judge }: Fleet, { databases }: Hardware): boolean {
+  const { records } = databases.ledger;
+  const changes = judge.entries.filter(({ type }) => type === 'configuration');
+  return changes.some(({ index }) => !records.has(numberedKey('configuration/', index)));
 }
 
 /** An order or task that has not ended and waits for no person, or a peer that does not vote yet. */

@@ -8,7 +8,13 @@ import { MemoryStore } from '../consensus/memory-store.ts';
 import { createLedgerScript } from '../helpers/ledger-script.ts';
 import { logger } from '../mesh/fixtures.ts';
 
-const calls = { onEntry: () => {}, onRestored: () => {}, onApplied: () => {}, onSaved: () => {} };
+const calls = {
+  onEntry: () => {},
+  onRestoring: async () => {},
+  onRestored: () => {},
+  onApplied: () => {},
+  onSaved: () => {},
+};
 
 /** A replica as it starts from what a store holds. */
 async function start(store: MemoryStore) {
