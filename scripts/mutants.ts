@@ -6,6 +6,7 @@ import { execFile } from 'node:child_process';
 import { cp, mkdtemp, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { benchMutants } from './mutants/bench-mutants.ts';
 import { certificateMutants } from './mutants/certificate-mutants.ts';
 import { consensusMutants } from './mutants/consensus-mutants.ts';
 import { deviceMutants } from './mutants/device-mutants.ts';
@@ -29,6 +30,7 @@ export const allMutants: readonly Mutant[] = [
   ...membershipMutants,
   ...generationMutants,
   ...fleetMutants,
+  ...benchMutants,
 ];
 
 /** How a test file ends: no test failed; at least one did or it hung; or it did not get as far as a test. */

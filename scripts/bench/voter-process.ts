@@ -1,24 +1,19 @@
 // One voter of a bench, in a process of its own: the real consensus on a real LevelDB, its witness file and the real mesh; the
-// state machine only counts. Started by voter-group.ts, which tells it over the process's channel what to do and what to measure.
+// state machine only counts, and is certified. Started by voter-group.ts, which tells it over the process's channel what to do
+// and what to measure.
 
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
-import {
-  bootstrapLog,
-  type Consensus,
-  createConsensus,
-  type StateMachineSnapshot,
-} from '../../node/consensus/index.ts';
+import { bootstrapLog, type Consensus, createConsensus } from '../../node/consensus/index.ts';
 import { createLogger, systemClock } from '../../node/host/index.ts';
 import type { KeyValueStore, Mesh, MessageStream } from '../../node/interfaces.ts';
-import { snapshotOf, stateOf } from '../../node/ledger/index.ts';
-import { createMesh, identityFromSeed } from '../../node/mesh/index.ts';
+import { createMesh, type Identity, identityFromSeed } from '../../node/mesh/index.ts';
 import { createWitnessFile, openStore } from '../../node/store/index.ts';
-import { hashOf, sha256Hex } from '../../protocols/codec.ts';
-import { type CommittedEntry, plainConfiguration } from '../../protocols/consensus-record.ts';
-import type { LedgerState } from '../../protocols/ledger-state.ts';
+import { sha256Hex } from '../../protocols/codec.ts';
+import { plainConfiguration } from '../../protocols/consensus-record.ts';
+import { CertifiedCounter, genesisHash } from './certified-counter.ts';
 import { largeState } from './large-state.ts';
-import { probeLoop } from './loop-probe.ts';
+import { probeLoop, type Stall } from './loop-probe.ts';
 
 /** What a voter needs to know; the same for all but for its number. */
 export interface VoterPlan {
@@ -39,7 +34,7 @@ export type VoterTask =
   | { readonly do: 'transfer'; readonly to: number; readonly bytes: number }
   /** Drops the log, so that who is behind needs a snapshot, which will be of a state near the limit. */
   | { readonly do: 'compact' }
-  /** The worst stall of the event loop since the last such task. */
+  /** The worst stall of the event loop since the last such task; the first one begins to look. */
   | { readonly do: 'stall' };
 
 export interface Rate {
@@ -56,37 +51,16 @@ export interface LedEvent {
 const entryBytes = 100;
 const transferProtocol = '/parley/bench-transfer/1';
 const transferPartBytes = 256 * 1024;
-const genesisHash = hashOf('bench');
-
-/** Counts entries. Its snapshots are a ledger's state, encoded, decoded and checked as the ledger does it. */
-class Counter {
-  state: LedgerState | undefined;
-  #last: Pick<CommittedEntry, 'index' | 'term' | 'chainHash'> = { index: 1, term: 1, chainHash: genesisHash };
-  appliedIndex(): number {
-    return this.#last.index;
-  }
-  async apply(entries: readonly CommittedEntry[]): Promise<void> {
-    this.#last = entries.at(-1) ?? this.#last;
-  }
-  async snapshot(): Promise<{ index: number; data: Uint8Array }> {
-    if (this.state === undefined) throw new Error('there is no state yet');
-    const { index, term, chainHash } = this.#last;
-    return snapshotOf({ ...this.state, index, term, chainHash });
-  }
-  async restore({ index, term, chainHash, data }: StateMachineSnapshot): Promise<void> {
-    this.state = await stateOf({ index, term, chainHash, data });
-    this.#last = { index, term, chainHash };
-  }
-}
 
 const seedOf = (raftId: number): Uint8Array => Buffer.from(sha256Hex(`voter ${raftId}`), 'hex');
-const peerOf = (raftId: number): string => identityFromSeed(seedOf(raftId)).peer;
+const identityOf = (raftId: number): Identity => identityFromSeed(seedOf(raftId));
+const peerOf = (raftId: number): string => identityOf(raftId).peer;
 
 async function start({
   raftId,
   folder,
   ports,
-}: VoterPlan): Promise<{ mesh: Mesh; consensus: Consensus; counter: Counter }> {
+}: VoterPlan): Promise<{ mesh: Mesh; consensus: Consensus; counter: CertifiedCounter }> {
   const raftIds = ports.map((_, position) => position + 1);
   const contacts = raftIds.map((id) => {
     const peer = peerOf(id);
@@ -110,8 +84,9 @@ async function start({
   const witness = createWitnessFile(join(folder, 'witness'));
   const configuration = plainConfiguration(raftIds);
   await bootstrapLog({ store, witness }, { index: 1, term: 1, chainHash: genesisHash, configuration });
-  const counter = new Counter();
-  const components = { ...common, store, witness, mesh, randomBytes, stateMachine: counter };
+  const counter = new CertifiedCounter(raftIds.map(identityOf));
+  const certifying = counter.certifying(identityOf(raftId));
+  const components = { ...common, store, witness, mesh, randomBytes, stateMachine: counter, certifying };
   const consensus = createConsensus({ raftId })(components);
   mesh.handle(transferProtocol, drain);
   await mesh.start();
@@ -168,7 +143,7 @@ async function writeBatches(store: KeyValueStore, durationMs: number): Promise<R
 
 async function main(plan: VoterPlan): Promise<void> {
   const { mesh, consensus, counter } = await start(plan);
-  const worstStall = probeLoop();
+  let worstStall: (() => Stall) | undefined;
   const data = randomBytes(entryBytes);
   const propose = () => consensus.propose(data, { signal: AbortSignal.timeout(10_000) });
 
@@ -182,6 +157,7 @@ async function main(plan: VoterPlan): Promise<void> {
       counter.state = await largeState();
       return consensus.compact(counter.appliedIndex());
     }
+    worstStall ??= probeLoop();
     return worstStall();
   }
 
