@@ -27,6 +27,16 @@ export interface BlobClientComponents {
   readonly state: () => LedgerState;
 }
 
+/** A blob on its way to a majority of the voters. */
+interface Replication {
+  readonly hash: string;
+  readonly bytes: Uint8Array;
+  /** Peers that have it. */
+  readonly having: Set<string>;
+  /** Voters that take none from this peer. */
+  readonly refusals: Map<string, ParleyError>;
+}
+
 export interface BlobClient {
   fetchBlob(
     hash: string,
@@ -158,11 +168,15 @@ export function createBlobClient({ self, mesh, blobs, clock, logger, state }: Bl
     if (bytes === undefined)
       throw new ParleyError('blob-unavailable', `blob '${hash.slice(0, 8)}' is not on this peer`);
     const having = new Set([self]);
+    const refusals = new Map<string, ParleyError>();
     while (!isPeerMajority(state().voterSet, having)) {
       signal.throwIfAborted();
       const lacking = voterPeers(state()).filter((peer) => !having.has(peer));
-      await bringTo(lacking, hash, bytes, having, signal);
+      refusals.clear();
+      await bringTo(lacking, { hash, bytes, having, refusals }, signal);
       if (isPeerMajority(state().voterSet, having)) return;
+      const [refusal] = refusals.values();
+      if (refusal !== undefined && isPeerMajority(state().voterSet, new Set(refusals.keys()))) throw refusal;
       await pause(clock, retryMs, signal);
     }
   }
@@ -170,9 +184,7 @@ export function createBlobClient({ self, mesh, blobs, clock, logger, state }: Bl
   /** Brings a blob to voters, a few at a time, until a majority has it. The others get it when they fetch it. */
   async function bringTo(
     peers: readonly string[],
-    hash: string,
-    bytes: Uint8Array,
-    having: Set<string>,
+    { hash, bytes, having, refusals }: Replication,
     signal: AbortSignal,
   ) {
     const left = [...peers];
@@ -186,6 +198,7 @@ export function createBlobClient({ self, mesh, blobs, clock, logger, state }: Bl
           if (isPeerMajority(state().voterSet, having)) enough.abort(new Error('a majority has it'));
         } catch (error) {
           if (!both.aborted) logger.info({ peer, hash, error: String(error) }, 'a voter did not take a blob');
+          if (error instanceof ParleyError && error.code === 'not-allowed') refusals.set(peer, error);
         }
       }
     };

@@ -183,7 +183,8 @@ export interface Ledger extends Startable {
   ): Promise<Uint8Array>;
   /**
    * Stores a blob here and on voters until a majority of the voters in force has it on disk.
-   * @throws ParleyError `blob-unavailable` when it is not here; waits on absent voters until the signal ends it.
+   * @throws ParleyError `blob-unavailable` when it is not here, `not-allowed` when a majority takes none from this peer; waits
+   * on absent voters until the signal ends it.
    */
   replicateBlob(hash: string, options: { readonly signal: AbortSignal }): Promise<void>;
   /** How many of the blobs that the ledger names this voter lacks, though it asks for them; undefined elsewhere, and before the first look. */

@@ -253,6 +253,8 @@ test('serveBlobs() refuses wrong content, broken requests, and puts by plain mem
   assert.match(await ask(n1.peer, encode({ version: 1, kind: 'put', hash: hash('x'), bytes: 1e9 })), /malformed/);
   assert.match(await ask(web1.peer, put), /not-voter/);
   assert.match(await askFrom(plain, n1.peer, put), /not-allowed/);
+  const replicated = web1.ledger.replicateBlob(await web1.blobs.put(body(7)), { signal: patient() });
+  await assert.rejects(replicated, { code: 'not-allowed' }, 'who may not is told so, and does not go on asking');
   assert.deepEqual(await n1.blobs.list(), []);
   assert.match(await ask(n1.peer, put, encode({ kind: 'part', data: body(5) })), /stored/);
   assert.deepEqual(await n1.blobs.list(), [sha256Hex(body(5))]);
