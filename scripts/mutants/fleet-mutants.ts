@@ -35,6 +35,13 @@ export const fleetMutants: readonly Mutant[] = [
     tests,
   },
   {
+    name: 'in a fleet: goes on with a disk that was put back',
+    file: 'node/consensus/incoming.ts',
+    text: 'this.#init.onForgotten(',
+    replacement: 'void (',
+    tests,
+  },
+  {
     name: 'in a fleet: no floor on devices',
     file: 'node/device/device-core.ts',
     text: "if (age < 0) return 'ignore';",

@@ -13,6 +13,8 @@ const none = {
   fullDisks: 0,
   quarantines: 0,
   restoredBackups: 0,
+  votersRolledBack: 0,
+  rolledBackNoticed: 0,
   pauses: 0,
   forgedPages: 0,
   certificates: 0,

@@ -18,12 +18,13 @@ const faults: readonly (readonly [weight: number, fault: Fault])[] = [
   [8, partition],
   [10, loseMessages],
   [5, slowDown],
-  [14, compactOne],
+  [18, compactOne],
   [6, transferLeadership],
   [2, restartAll],
-  [8, damageLog],
+  [18, damageLog],
   [5, damageLedger],
   [12, restoreBackup],
+  [8, rollBackVoter],
   [5, fillDisk],
 ];
 const totalWeight = faults.reduce((sum, [weight]) => sum + weight, 0);
@@ -40,7 +41,7 @@ export function startFaults(fleet: Fleet): () => void {
   const periodMs = chance.between(200, 3_000);
   const strike = (): void => {
     if (isOver) return;
-    pickFault(chance)(fleet, chance);
+    if (fleet.time.nowMs >= fleet.calmUntilMs) pickFault(chance)(fleet, chance);
     fleet.time.schedule(chance.between(0.2, 1.8) * periodMs, undefined, 'the next fault', strike);
   };
   strike();
@@ -195,7 +196,7 @@ function damageLog(fleet: Fleet, chance: Chance): void {
   const peer = chance.pick(voters);
   const { consensus, witness } = peer.hardware.databases;
   fleet.crash(peer.hardware.name, true);
-  if (chance.happens(0.5)) {
+  if (chance.happens(0.6)) {
     consensus.loseTail(chance);
     if (batchIn(tailRecordSchema, consensus.records.get('tail')) >= batchIn(witnessRecordSchema, witness.record))
       return;
@@ -240,6 +241,11 @@ function damageLedger(fleet: Fleet, chance: Chance): void {
 /** How often, and how many times, a fault looks whether its moment has come. */
 const lookMs = 100;
 const looksMax = 80;
+/** By then a leader has reached a voter that was away. */
+const toldMs = 1_500;
+/** All voters hold the same for moments only. */
+const restLookMs = 7;
+const restLooksMax = 200;
 /** By then a voter that came back has looked at its log. */
 const votesAgainMs = 6_000;
 
@@ -273,6 +279,73 @@ function restoreBackup(fleet: Fleet, chance: Chance): void {
     healSoon(fleet, chance);
   };
   look();
+}
+
+/**
+ * A voter's disk is put back to an earlier moment, as a virtual machine is: nothing on it tells. Once a run, and only when all
+ * others hold what it had acknowledged, and follow the leader in whose term its last votes were.
+ */
+function rollBackVoter(fleet: Fleet, chance: Chance): void {
+  let copy: VoterCopy | undefined;
+  let looks = 0;
+  const look = (): void => {
+    looks += 1;
+    // Nobody else's vote is touched from the copy on.
+    if (copy === undefined && !fleet.votersAreChanging && fleet.counts.votersRolledBack === 0) {
+      copy = copyVoter(fleet, chance);
+      fleet.votersAreChanging = copy !== undefined;
+    }
+    if (copy !== undefined && restsAfter(fleet, copy)) putBack(fleet, copy);
+    else if (looks < restLooksMax) fleet.time.schedule(restLookMs, undefined, 'looks at the voters', look);
+    else if (copy !== undefined) fleet.votersAreChanging = false;
+  };
+  look();
+}
+
+/** What the disk of a voter that does not lead holds now; undefined where too few vote. */
+function copyVoter(fleet: Fleet, chance: Chance) {
+  const [leader, ...others] = fleet.voters();
+  if (leader === undefined || others.length < 2) return undefined;
+  const peer = fleet.peers.get(chance.pick(others).life.name);
+  if (peer === undefined) return undefined;
+  const { vote, databases } = peer.hardware;
+  const copies = [databases.ledger, databases.consensus, databases.witness].map((database) => ({
+    database,
+    records: new Map(database.records),
+  }));
+  return { peer, copies, vote: vote.record, lastIndex: leader.consensus.status().lastIndex };
+}
+
+type VoterCopy = NonNullable<ReturnType<typeof copyVoter>>;
+
+function putBack(fleet: Fleet, { peer, copies, vote }: VoterCopy): void {
+  fleet.count('votersRolledBack');
+  fleet.crash(peer.hardware.name, true);
+  for (const { database, records } of copies) database.restore(records);
+  peer.hardware.vote.record = vote;
+  peer.damage = 'put back';
+  // Its leader is to lead still: another one knows nothing of what it had acknowledged.
+  fleet.calmUntilMs = fleet.time.nowMs + toldMs;
+  fleet.network.heal();
+  fleet.boot(peer.hardware.name);
+  votesAgain(fleet, peer);
+}
+
+/** True when the voter of a copy follows, and all voters in force hold the same, and more than then. */
+function restsAfter(fleet: Fleet, { peer, vote, lastIndex: then }: VoterCopy): boolean {
+  const voters = fleet.voters();
+  const [leader] = voters;
+  if (leader === undefined || peer.running === undefined || peer.hardware.vote.record.raftId !== vote.raftId)
+    return false;
+  const { raftId, role, term, lastIndex, commitIndex } = leader.consensus.status();
+  const { voters: inForce, joint } = leader.ledger.state();
+  if (role !== 'leader' || raftId === vote.raftId || lastIndex <= then || commitIndex < lastIndex) return false;
+  if (joint !== null || !inForce.includes(vote.raftId)) return false;
+  const statuses = voters.map(({ consensus }) => consensus.status());
+  return inForce.every((voter) => {
+    const status = statuses.find((each) => each.raftId === voter);
+    return status?.term === term && status.leader === raftId && status.lastIndex === lastIndex;
+  });
 }
 
 /** A disk is full for a while: whatever is to be written fails, and may be there all the same. */

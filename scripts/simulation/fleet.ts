@@ -50,7 +50,7 @@ export interface Peer {
   /** Undefined while its process is not there or not ready. */
   running: Running | undefined;
   /** Something was done to its disks that no crash does. */
-  damage: 'none' | 'some' | 'lost acknowledged writes';
+  damage: 'none' | 'some' | 'lost acknowledged writes' | 'put back';
 }
 
 /** The key of a peer of this name; the same in every run. */
@@ -75,6 +75,8 @@ export class Fleet {
   crashPoint: (life: Life) => CrashPoint | undefined = () => undefined;
   /** How long a process that has crashed stays away. */
   restartMs: () => number = () => 100;
+  /** No fault strikes before. */
+  calmUntilMs = 0;
   /** A voter that forges what it tells members. */
   liar: string | undefined;
   /** The most that a clock may run too fast or too slow. */
@@ -223,7 +225,7 @@ export class Fleet {
   #couldNotStart(peer: Peer, error: unknown): void {
     // Whoever supervises the process tries again.
     const code = error instanceof ParleyError ? error.code : undefined;
-    const isNoticed = code === 'damaged-log' && peer.damage !== 'none';
+    const isNoticed = code === 'damaged-log' && peer.damage !== 'none' && peer.damage !== 'put back';
     if (code === 'disk-full') this.crash(peer.hardware.name, false);
     else if (!isNoticed) this.judge.accuse(`${peer.hardware.name} cannot start: ${String(error)}`);
   }
@@ -253,6 +255,7 @@ export class Fleet {
     if (turn.kind === 'give-up') this.count('votesGivenUp');
     if (turn.kind === 'set-aside') {
       this.count('quarantines');
+      if (peer.damage === 'put back') this.count('rolledBackNoticed');
       peer.damage = 'none';
     }
     await vote.carryOut(turn);
