@@ -2,7 +2,7 @@
 // voter with a damaged log takes part again under a new key.
 
 import assert from 'node:assert/strict';
-import { access, readdir, readFile, writeFile } from 'node:fs/promises';
+import { access, readdir, readFile, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
@@ -153,6 +153,26 @@ test('a voter with a flipped bit in its log sets it aside and votes again under 
     { name: 'commit', message: 'its vote counts' },
     { follow: true, peers: ['v1', 'v2'], patienceMs },
   );
+});
+
+test('a voter and a member with a damaged ledger make it anew, and the voter keeps its vote', async (t) => {
+  const tested = await startProcessFleet(t, { voters: 3, members: 1 });
+  const before = (await votersOf(tested)).voters.find(({ name }) => name === 'v2')?.raftId;
+  const { head } = (await tested.statusOf('v1')) ?? assert.fail('no status');
+  for (const name of ['v2', 'm1']) {
+    const victim = tested.peer(name);
+    await victim.kill();
+    const ledger = path.join(victim.stateFolder, 'ledger');
+    const manifest = (await readdir(ledger)).find((file) => file.startsWith('MANIFEST'));
+    await truncate(path.join(ledger, manifest ?? assert.fail('no manifest')));
+    victim.start();
+    await tested.until(`${name} has the ledger again`, (view) => view.controller !== null && view.head === head, [
+      name,
+    ]);
+    assert.ok(await isThere(`${ledger}.damaged`));
+  }
+  const own = (await votersOf(tested)).voters.find(({ name }) => name === 'v2');
+  assert.deepEqual([own?.raftId, own?.standing], [before, 'votes'], 'its log was whole');
 });
 
 /** Flips a bit in the middle of the newest of LevelDB's logs that holds entries. */
