@@ -134,6 +134,8 @@ async function createMeshParts(
       isMember: (peer) => ledger.meshMembers().isMember(peer),
       wasRemoved: (peer) => ledger.meshMembers().wasRemoved(peer),
       joinsOpen: () => ledger.meshMembers().joinsOpen(),
+      asksStrangers: () => ledger.meshMembers().asksStrangers(),
+      meet: (stranger) => ledger.meshMembers().meet(stranger),
       wanted: () => ledger.meshMembers().wanted(),
       onChange: (listener) => ledger.meshMembers().onChange(listener),
     },

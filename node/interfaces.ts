@@ -135,7 +135,7 @@ export interface HandleOptions {
   readonly messageBytesMax?: number;
   /**
    * 'members' (default); 'removed' admits also those who were members, so that they hear that they are none any more;
-   * 'anyone': only the join protocol admits strangers.
+   * 'anyone': only the join protocol admits strangers, and liveness those that came in to be asked.
    */
   readonly admits?: 'members' | 'removed' | 'anyone';
 }

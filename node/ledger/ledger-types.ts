@@ -99,6 +99,10 @@ export interface MeshMembersView {
   wasRemoved(peer: string): boolean;
   /** True while an invite is open: only then the join protocol admits strangers. */
   joinsOpen(): boolean;
+  /** True while nobody that this peer knows has been there for long: strangers may come in to be asked who votes now. */
+  asksStrangers(): boolean;
+  /** Such a stranger is there. What it proves counts, whoever it is. */
+  meet(stranger: string): void;
   /** Peers to stay connected to: all while the fleet is small, else the voters and the peers of the own site. */
   wanted(): readonly { readonly peer: string; readonly addresses: readonly string[] }[];
   onChange(listener: () => void): () => void;

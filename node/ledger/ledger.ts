@@ -21,13 +21,14 @@ import { serveEntries } from './entry-server.ts';
 import { type Genesis, readGenesis } from './genesis-core.ts';
 import type { Ledger, LedgerComponents, LedgerConsensus, LedgerInit } from './ledger-types.ts';
 import { createListeners, waitForState } from './listeners.ts';
-import { createMemberViews, mayBringBlobs } from './member-views.ts';
+import { createMemberViews, type MemberViews, mayBringBlobs } from './member-views.ts';
 import { gatherProofs } from './proof-gatherer.ts';
 import { createProposals } from './proposals.ts';
 import { certifiedHere, replay, takeEntries, takeState } from './proven.ts';
 import { createReplica, type Replica } from './replica.ts';
 import { createSnapshotStore, type SnapshotStore } from './snapshots.ts';
 import { type ProvenVoters, provenVoters, watchVoterSet } from './voter-set-watch.ts';
+import { createWayBack, type WayBack } from './way-back.ts';
 
 const genesisKey = 'genesis';
 const contactsKey = 'contacts';
@@ -57,6 +58,7 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
     const blobsKept = createListeners<KeptBlobs>(logger);
     let gatherer: BlobGatherer | undefined;
     const newestGeneration = init.generations?.at(-1)?.number ?? 0;
+    let wayBack: WayBack | undefined;
     let lastProven: ProvenVoters | undefined;
     let contacts: readonly JoinContact[] = [];
     let running: Running | undefined;
@@ -79,7 +81,7 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
       state: () => running?.replica.state(),
       contacts: () => contacts,
       contactsIndex: init.contactsIndex ?? 0,
-      ...{ proven, onProven: voterSetProven.add },
+      ...{ proven, onProven: voterSetProven.add, wayBack: () => wayBack },
       generation: newestGeneration,
       onApplied: listeners.add,
     });
@@ -178,6 +180,12 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
           snapshots,
         }),
       );
+      wayBack = createWayBack({
+        ...{ mesh, clock, logger, isMember: views.mesh.isMember },
+        wantedCount: () => views.mesh.wanted().length,
+        ask: (stranger) => watch(opened, { voters: () => [], others: () => [stranger] }),
+      });
+      stops.push(wayBack.stop);
       stops.push(gatherProofs({ ...pulling(replica), certificates, onApplied: listeners.add }));
       if (init.source === 'consensus') {
         const { fetchBlob } = blobClient;
@@ -200,6 +208,8 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
 
     /** From now on these count as known, until the own ledger has come to them. */
     function meetVoters(newer: ProvenVoters): void {
+      // Several are asked at once, and some know less than others.
+      if (lastProven !== undefined && newer.set.index < lastProven.set.index) return;
       lastProven = newer;
       voterSetProven.tell(newer.set);
     }
@@ -210,6 +220,13 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
       ...{ voters: views.voters, others: views.others },
       isMember: views.mesh.isMember,
     });
+
+    function watch(
+      { replica, certificates }: Running,
+      sources: Partial<Pick<MemberViews, 'voters' | 'others'>> = {},
+    ): () => Promise<void> {
+      return watchVoterSet({ ...pulling(replica), ...sources }, certificates.trust(), meetVoters);
+    }
 
     /** A member that cannot store what it is sent stays behind: that must not go unseen. */
     async function saying(what: string, store: () => Promise<void>): Promise<void> {
@@ -263,7 +280,7 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
         if (stopping === undefined) return;
         await Promise.all(stopping.stops.map((stop) => stop()));
         await stopping.replica.close();
-        [running, lastProven, gatherer] = [undefined, undefined, undefined];
+        [running, lastProven, gatherer, wayBack] = [undefined, undefined, undefined, undefined];
       },
       state,
       genesis: () => required().genesis.bytes,
@@ -284,10 +301,7 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
       onCertified: certified.add,
       newestVoterSet: () => proven()?.set ?? state().voterSet,
       onVoterSetProven: voterSetProven.add,
-      watchVoterSet() {
-        const { replica, certificates } = required();
-        return watchVoterSet(pulling(replica), certificates.trust(), meetVoters);
-      },
+      watchVoterSet: () => watch(required()),
       meshMembers: () => views.mesh,
       raftMembers: () => views.raft,
       fetchBlob: blobClient.fetchBlob,

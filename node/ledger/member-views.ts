@@ -8,6 +8,7 @@ import type { LedgerState, Member } from '../../protocols/ledger-state.ts';
 import type { Clock } from '../interfaces.ts';
 import type { AppliedListener, MeshMembersView, RaftMembersView } from './ledger-types.ts';
 import type { ProvenVoters } from './voter-set-watch.ts';
+import type { WayBack } from './way-back.ts';
 
 /** In a fleet below this every peer stays connected to every other. */
 const fullMeshMembersMax = 32;
@@ -40,6 +41,8 @@ export function createMemberViews(init: {
   /** Newer voters than the own ledger's, where somebody has proven them. */
   readonly proven: () => ProvenVoters | undefined;
   readonly onProven: (listener: () => void) => () => void;
+  /** Undefined while the ledger is not running. */
+  readonly wayBack: () => Pick<WayBack, 'asksStrangers' | 'meet'> | undefined;
   /** That this peer has accepted. */
   readonly generation: number;
   readonly onApplied: (listener: AppliedListener) => () => void;
@@ -83,6 +86,8 @@ export function createMemberViews(init: {
       isMember: (peer) => refresh().byPeer.has(peer),
       wasRemoved: (peer) => init.state()?.removedPeers.some((removed) => removed.peer === peer) ?? false,
       joinsOpen,
+      asksStrangers: () => init.wayBack()?.asksStrangers() ?? false,
+      meet: (stranger) => init.wayBack()?.meet(stranger),
       wanted: () => refresh().wanted,
       onChange(listener) {
         let last = init.state();

@@ -11,13 +11,15 @@ const strangersMax = 8;
 /** A join takes about a second; longer is somebody who holds the place. */
 const strangerStayMs = 30_000;
 
-/** Removed peers that hear of it at once. */
+/** Removed peers that hear of it at once, and strangers that are asked. */
 const informedMax = 4;
 /** A voter that was removed asks others once it has heard no leader for 5 s; the proofs take a moment. */
 const informedStayMs = 15_000;
 /** It comes once to hear that it votes no more, and once as a member to hear that it is none; once more for bad luck. */
 const informedVisitsMax = 3;
 const informedPeriodMs = 600_000;
+/** Strangers come without end: so many are remembered. */
+const visitorsMax = 1_024;
 
 /** Of two connections the older stays if it gives a sign of life within this time. */
 const duelMs = 3_000;
@@ -42,23 +44,26 @@ export interface LinksComponents {
   readonly isMember: (peer: string) => boolean;
   readonly wasRemoved: (peer: string) => boolean;
   readonly joinsOpen: () => boolean;
+  readonly asksStrangers: () => boolean;
 }
 
 export interface LinksEvents {
-  /** A connection of a member, or of one that was, is up, until the signal says that it is gone. `onRtt` takes what is measured on it. */
+  /** A connection of a member, of one that was, or of a stranger to be asked is up, until the signal says that it is gone. `onRtt` takes what is measured on it. */
   readonly onLink: (connection: Connection, onRtt: (rttMs: number) => void, signal: AbortSignal) => void;
   /** Asks the connection's other side for a sign of life now. */
   readonly probe: (connection: Connection) => void;
   /** A member's first connection opened or its last one closed. */
   readonly onPeer: (peer: string, connected: boolean) => void;
+  /** A stranger has come in to be asked: for a moment best() gives its connection. */
+  readonly onStranger: (peer: string) => void;
 }
 
 export interface Links {
   /** Follows a host that is about to start. */
   watch(host: Libp2p): void;
-  /** True while this peer, which is no member, may come in: to join, or to hear that it was removed. */
+  /** True while this peer, which is no member, may come in: to join, to be asked, or to hear that it was removed. */
   hasRoomFor(peer: string): boolean;
-  /** The connection of a member that new streams go over. */
+  /** The connection that new streams to a member, or to a stranger that is asked, go over. */
   best(peer: string): Connection | undefined;
   isConnected(peer: string): boolean;
   list(): ConnectedPeer[];
@@ -78,12 +83,12 @@ export interface Links {
 }
 
 export function createLinks(components: LinksComponents, events: LinksEvents): Links {
-  const { self, clock, logger, isMember, wasRemoved, joinsOpen } = components;
+  const { self, clock, logger, isMember, wasRemoved, joinsOpen, asksStrangers } = components;
   const members = new Map<string, Link[]>();
   const strangers = new Map<Connection, () => void>();
   /** Connections of peers that are no members any more: they end in a moment. */
   const dismissed = new Map<Connection, () => void>();
-  /** Connections of peers that were removed while they were away. */
+  /** Connections of peers that were removed while they were away, and of strangers that are asked. */
   const informed = new Map<Connection, () => void>();
   const visitsAtMs = new Map<string, readonly number[]>();
   let host: Libp2p | undefined;
@@ -99,7 +104,7 @@ export function createLinks(components: LinksComponents, events: LinksEvents): L
   const mayJoin = (): boolean => joinsOpen() && strangers.size < strangersMax;
 
   function mayBeInformed(peer: string): boolean {
-    if (!wasRemoved(peer) || informed.size >= informedMax) return false;
+    if (!(wasRemoved(peer) || asksStrangers()) || informed.size >= informedMax) return false;
     return visitsOf(peer).length < informedVisitsMax;
   }
 
@@ -115,9 +120,13 @@ export function createLinks(components: LinksComponents, events: LinksEvents): L
       cancel();
       ended.abort(new Error('the connection is gone'));
     });
-    for (const other of [...visitsAtMs.keys()]) if (!wasRemoved(other)) visitsAtMs.delete(other);
-    visitsAtMs.set(peer, [...visitsOf(peer), clock.monotonicMs()]);
+    const visits = [...visitsOf(peer), clock.monotonicMs()];
+    visitsAtMs.delete(peer);
+    visitsAtMs.set(peer, visits);
+    const [longestAgo] = visitsAtMs.keys();
+    if (visitsAtMs.size > visitorsMax && longestAgo !== undefined) visitsAtMs.delete(longestAgo);
     events.onLink(connection, () => undefined, ended.signal);
+    if (!wasRemoved(peer)) events.onStranger(peer);
   }
 
   function addStranger(connection: Connection): void {
@@ -195,6 +204,11 @@ export function createLinks(components: LinksComponents, events: LinksEvents): L
     events.onPeer(peer, false);
   }
 
+  function stranger(peer: string): Connection | undefined {
+    if (!asksStrangers() || wasRemoved(peer)) return undefined;
+    return [...informed.keys()].find(({ remotePeer, status }) => remotePeer.toString() === peer && status === 'open');
+  }
+
   /** libp2p remembers every peer that it has met; strangers come without end. */
   function forget({ remotePeer }: Connection): void {
     host?.peerStore.delete(remotePeer).catch((error) => logger.debug({ error: String(error) }, 'cannot forget a peer'));
@@ -216,12 +230,16 @@ export function createLinks(components: LinksComponents, events: LinksEvents): L
       next.addEventListener('connection:close', ({ detail }) => closed(detail));
     },
     hasRoomFor: (peer) => mayBeInformed(peer) || mayJoin(),
-    best: (peer) => members.get(peer)?.find(({ connection }) => connection.status === 'open')?.connection,
+    best: (peer) =>
+      members.get(peer)?.find(({ connection }) => connection.status === 'open')?.connection ?? stranger(peer),
     isConnected: (peer) => members.has(peer),
     list: () => [...members].map(([peer, links]) => describe(peer, links)),
     count: () => members.size,
     review() {
       for (const [peer, links] of [...members]) if (!isMember(peer)) dismiss(peer, links);
+      for (const connection of [...informed.keys()]) {
+        if (isMember(connection.remotePeer.toString())) drop(connection, new Error('it comes back as a member'));
+      }
     },
     demote(connection) {
       if (informed.has(connection) && !mayJoin()) return drop(connection, new Error('it runs no mesh'));

@@ -38,6 +38,10 @@ export interface MeshMembers {
   wasRemoved(peer: string): boolean;
   /** True while an invite is open: strangers may connect, for the join protocol only. */
   joinsOpen(): boolean;
+  /** True while nobody that this peer knows is left: strangers may come in for a moment, to be asked and nothing else. */
+  asksStrangers(): boolean;
+  /** Such a stranger is there. */
+  meet(stranger: string): void;
   /** The members to stay connected to, with the addresses that the ledger records. */
   wanted(): readonly { readonly peer: string; readonly addresses: readonly string[] }[];
   /** Called when any of the answers above may have changed. Returns the function that unsubscribes. */
@@ -92,11 +96,16 @@ class Libp2pMesh implements Mesh {
     this.#logger = logger;
     this.#handlers = createHandlers({ clock, logger, traffic: this.#traffic, isMember, wasRemoved });
     this.#links = createLinks(
-      { self, clock, logger, isMember, wasRemoved, joinsOpen: () => members.joinsOpen() },
+      {
+        ...{ self, clock, logger, isMember, wasRemoved },
+        joinsOpen: () => members.joinsOpen(),
+        asksStrangers: () => members.asksStrangers(),
+      },
       {
         onLink: (connection, onRtt, signal) => this.#linked(connection, onRtt, signal),
         probe: (connection) => this.#liveness.probe(connection),
         onPeer: (peer, connected) => this.#peerChanged(peer, connected),
+        onStranger: (peer) => members.meet(peer),
       },
     );
     this.#dialer = createDialer({
@@ -114,9 +123,10 @@ class Libp2pMesh implements Mesh {
       open: (connection, protocol, signal) => this.#openOn(connection, protocol, signal),
       drop: (connection, reason) => this.#links.drop(connection, reason),
       onNoMesh: (connection) => this.#links.demote(connection),
-      onAddresses: (peer, addresses) => this.#book.tell(peer, addresses),
+      onAddresses: (peer, addresses) => isMember(peer) && this.#book.tell(peer, addresses),
     });
-    const limits = { inboundStreamsMax: 2, messageBytesMax: livenessBytesMax, admits: 'removed' } as const;
+    // Liveness itself answers nobody but on connections that it watches.
+    const limits = { inboundStreamsMax: 2, messageBytesMax: livenessBytesMax, admits: 'anyone' } as const;
     this.#handlers.add(livenessProtocol, (stream, connection) => this.#liveness.serve(stream, connection), limits);
   }
 

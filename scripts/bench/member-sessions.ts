@@ -67,6 +67,8 @@ async function openSession(order: SessionsOrder, number: number): Promise<Sessio
     isMember: (peer: string) => peer === controller,
     wasRemoved: () => false,
     joinsOpen: () => false,
+    asksStrangers: () => false,
+    meet: () => undefined,
     wanted: () => [{ peer: controller, addresses: [address] }],
     onChange: () => () => undefined,
   };

@@ -33,6 +33,8 @@ export async function seedMembers(stateFolder: string, peers: readonly string[],
     isMember: never,
     wasRemoved: never,
     joinsOpen: never,
+    asksStrangers: never,
+    meet: () => undefined,
     wanted: () => [],
     onChange: () => () => undefined,
   };

@@ -70,6 +70,8 @@ async function start({
     isMember: (peer: string) => contacts.some((contact) => contact.peer === peer),
     wasRemoved: () => false,
     joinsOpen: () => false,
+    asksStrangers: () => false,
+    meet: () => undefined,
     wanted: () => contacts.filter((_, position) => position + 1 !== raftId),
     onChange: () => () => undefined,
     peerOf: (id: number) => contacts[id - 1]?.peer,

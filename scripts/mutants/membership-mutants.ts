@@ -33,15 +33,15 @@ export const membershipMutants: readonly Mutant[] = [
   {
     name: 'lets a removed peer in as often as it likes',
     file: 'node/mesh/links.ts',
-    text: 'visitsAtMs.set(peer, [...visitsOf(peer), clock.monotonicMs()]);',
+    text: 'visitsAtMs.set(peer, visits);',
     replacement: '',
     tests: [strangers],
   },
   {
     name: 'lets any number of removed peers in at once',
     file: 'node/mesh/links.ts',
-    text: 'if (!wasRemoved(peer) || informed.size >= informedMax) return false;',
-    replacement: 'if (!wasRemoved(peer)) return false;',
+    text: 'if (!(wasRemoved(peer) || asksStrangers()) || informed.size >= informedMax) return false;',
+    replacement: 'if (!(wasRemoved(peer) || asksStrangers())) return false;',
     tests: [strangers],
   },
   {
@@ -331,5 +331,26 @@ export const membershipMutants: readonly Mutant[] = [
     replacement:
       'await rm(recoveryKeyFile, { force: true });\n    const recoveryKey = await openRecoveryKey(recoveryKeyFile);',
     tests: [enrolment],
+  },
+  {
+    name: 'waits for ever for peers that are gone',
+    file: 'node/ledger/way-back.ts',
+    text: '    isLeft = true;\n',
+    replacement: '',
+    tests: ['test/ledger/way-back.test.ts'],
+  },
+  {
+    name: 'asks no stranger that dials it, though nobody whom it knows is left',
+    file: 'node/mesh/links.ts',
+    text: 'if (!wasRemoved(peer)) events.onStranger(peer);',
+    replacement: '',
+    tests: ['test/mesh/strangers.test.ts'],
+  },
+  {
+    name: 'serves strangers that it asks what it serves to those who were members',
+    file: 'node/mesh/handlers.ts',
+    text: "(admits === 'removed' && wasRemoved(peer))",
+    replacement: "admits === 'removed'",
+    tests: ['test/mesh/strangers.test.ts'],
   },
 ];

@@ -31,6 +31,8 @@ async function startVoters(t: TestContext, count: number): Promise<RealVoter[]> 
     isMember: (peer: string) => peers.includes(peer),
     wasRemoved: () => false,
     joinsOpen: () => false,
+    asksStrangers: () => false,
+    meet: () => undefined,
     wanted: () => peers.map((peer) => ({ peer, addresses: addresses.get(peer) ?? [] })),
     onChange(listener: () => void) {
       listeners.add(listener);

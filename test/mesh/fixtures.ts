@@ -45,6 +45,8 @@ export class TestMembers implements MeshMembers {
   readonly #changes = new EventEmitter().setMaxListeners(0);
   readonly #removed = new Set<string>();
   #joinsOpen = false;
+  /** Gets the strangers that come in to be asked; nobody may while it is undefined. */
+  onStranger: ((peer: string) => void) | undefined;
 
   isMember(peer: string): boolean {
     return this.#members.has(peer);
@@ -54,6 +56,12 @@ export class TestMembers implements MeshMembers {
   }
   joinsOpen(): boolean {
     return this.#joinsOpen;
+  }
+  asksStrangers(): boolean {
+    return this.onStranger !== undefined;
+  }
+  meet(stranger: string): void {
+    this.onStranger?.(stranger);
   }
   wanted(): { peer: string; addresses: string[] }[] {
     return [...this.#members].map(([peer, addresses]) => ({ peer, addresses }));

@@ -87,12 +87,52 @@ test('createMesh() lets few removed peers in at once', async (t) => {
     members.set(peerId.toString());
     members.remove(peerId.toString());
   }
-  const isRefused = async (host: Libp2p): Promise<boolean> => {
-    const connected = await host.dial(address).catch(() => undefined);
-    if (connected?.status === 'open') await once(connected, 'close', within(2_000)).catch(() => undefined);
-    return connected?.status !== 'open';
-  };
-  const refused = await Promise.all(hosts.map(isRefused));
+  const refused = await Promise.all(hosts.map((host) => isRefused(host, address)));
+  assert.equal(refused.filter(Boolean).length, 1);
+});
+
+for (const smaller of [true, false]) {
+  test(`createMesh() asks a stranger that dials it, for a moment, and serves it nothing, with a ${smaller ? 'smaller' : 'larger'} id`, async (t) => {
+    const clock = manualClock();
+    const lost = newPeer(t, { clock });
+    lost.mesh.handle('/parley/closed/1', async (stream) => stream.send(new Uint8Array([8])));
+    lost.mesh.handle('/parley/told/1', async (stream) => stream.send(new Uint8Array([8])), { admits: 'removed' });
+    await lost.mesh.start();
+    const identity = identityFromSeed(seedBeside(lost.mesh.self, smaller));
+    const stranger = newPeer(t, { identity, listen: [] });
+    stranger.mesh.handle('/parley/ledger/1', async (stream) => stream.send(new Uint8Array([7])));
+    stranger.members.set(lost.mesh.self, lost.mesh.addresses());
+    const { promise: met, resolve: onStranger } = Promise.withResolvers<string>();
+    lost.members.onStranger = onStranger;
+    await stranger.mesh.start();
+    assert.equal(await met, stranger.mesh.self);
+    await connection(stranger.mesh, lost.mesh.self, true);
+    const asking = await lost.mesh.open(stranger.mesh.self, '/parley/ledger/1', within());
+    assert.deepEqual(await asking.receive(within()), new Uint8Array([7]));
+    for (const protocol of ['/parley/closed/1', '/parley/told/1']) {
+      const stream = await stranger.mesh.open(lost.mesh.self, protocol, within());
+      await assert.rejects(stream.receive(within()), { code: 'stream-closed' });
+    }
+    assert.deepEqual(lost.mesh.connectedPeers(), []);
+    const cut = connection(stranger.mesh, lost.mesh.self, false);
+    clock.advance(15_000);
+    await cut;
+    // It turns out to be a member: it comes back as one.
+    await connection(stranger.mesh, lost.mesh.self, true);
+    lost.members.set(stranger.mesh.self);
+    lost.members.onStranger = undefined;
+    await connection(lost.mesh, stranger.mesh.self, true);
+  });
+}
+
+test('createMesh() lets few strangers in to be asked', async (t) => {
+  const { mesh, members } = newPeer(t, { clock: manualClock() });
+  members.onStranger = () => undefined;
+  await mesh.start();
+  const address = multiaddr(mesh.addresses()[0]);
+  // With smaller ids than the mesh's they are not asked for a sign of life.
+  const hosts = await Promise.all(Array.from({ length: 5 }, () => bareHost(t, seedBeside(mesh.self, true))));
+  const refused = await Promise.all(hosts.map((host) => isRefused(host, address)));
   assert.equal(refused.filter(Boolean).length, 1);
 });
 
@@ -105,6 +145,12 @@ test('createMesh() does not keep a removed peer that runs no mesh', async (t) =>
   const connected = await host.dial(multiaddr(mesh.addresses()[0]));
   if (connected.status === 'open') await once(connected, 'close', within());
 });
+
+async function isRefused(host: Libp2p, address: ReturnType<typeof multiaddr>): Promise<boolean> {
+  const connected = await host.dial(address).catch(() => undefined);
+  if (connected?.status === 'open') await once(connected, 'close', within(2_000)).catch(() => undefined);
+  return connected?.status !== 'open';
+}
 
 /** The seed of a peer whose id is smaller (or larger) than the given one. */
 function seedBeside(peer: string, smaller: boolean): Uint8Array {
