@@ -304,8 +304,11 @@ function rollBackVoter(fleet: Fleet, chance: Chance): void {
 
 /** What the disk of a voter that does not lead holds now; undefined where too few vote. */
 function copyVoter(fleet: Fleet, chance: Chance) {
-  const [leader, ...others] = fleet.voters();
-  if (leader === undefined || others.length < 2) return undefined;
+  const [leader, ...rest] = fleet.voters();
+  if (leader === undefined) return undefined;
+  const { voters } = leader.ledger.state();
+  const others = rest.filter(({ consensus }) => voters.includes(consensus.status().raftId));
+  if (voters.length < 3 || others.length < voters.length - 1) return undefined;
   const peer = fleet.peers.get(chance.pick(others).life.name);
   if (peer === undefined) return undefined;
   const { vote, databases } = peer.hardware;

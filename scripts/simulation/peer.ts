@@ -7,7 +7,7 @@ import { createCatalogue } from '../../node/control/catalogue.ts';
 import { createCoordinator } from '../../node/control/coordinator.ts';
 import { createPresence } from '../../node/control/presence.ts';
 import { createReports } from '../../node/control/reports.ts';
-import { createDevice } from '../../node/device/index.ts';
+import { createDevice, isBeforeArming } from '../../node/device/index.ts';
 import type { Logger, RandomBytes } from '../../node/interfaces.ts';
 import { createLedger, type Ledger } from '../../node/ledger/index.ts';
 import type { Identity } from '../../node/mesh/index.ts';
@@ -206,7 +206,7 @@ async function startDevice(basis: Basis, consensus: Consensus | undefined): Prom
   await control.beats.start();
   control.coordinator?.start();
   control.reports?.start();
-  return () => device.activity() !== null;
+  return () => !isBeforeArming(device.activity()?.state ?? 'ordered');
 }
 
 /** The parts of the control room that need no person: presence, and on voters the coordinator. */
