@@ -32,7 +32,7 @@ export const beatSchema = v.object({
       bytesTotal: countSchema,
     }),
   ),
-  /** How many of the things that the ledger names at this index (blobs, the project's head) a voter does not have; voters alone tell it. */
+  /** How many of the things that the ledger names at this index (blobs, the project's head, proofs of its changes of voters) a voter does not have. */
   keeps: v.optional(v.object({ index: countSchema, lacking: countSchema })),
   /** What keeps this voter from its work, and what to do about it; left out while nothing does. */
   trouble: v.optional(textSchema),

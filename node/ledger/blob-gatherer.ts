@@ -19,15 +19,15 @@ interface Missing {
   readonly retryAtMs: number;
 }
 
-/** How many blobs that the state names at an index are not here. */
-export interface KeptBlobs {
+/** How many of the things that a voter keeps for the fleet are not here, at an index of the ledger. */
+export interface Kept {
   readonly index: number;
   readonly lacking: number;
 }
 
 export interface BlobGatherer {
   /** As it was found last; the index is the newest that names the same. Undefined before the first look has ended. */
-  kept(): KeptBlobs | undefined;
+  kept(): Kept | undefined;
   stop(): Promise<void>;
 }
 
@@ -39,14 +39,14 @@ export function gatherBlobs(components: {
   readonly state: () => LedgerState;
   readonly onApplied: (listener: () => void) => () => void;
   readonly fetchBlob: (hash: string, options: { readonly signal: AbortSignal }) => Promise<unknown>;
-  readonly onLooked: (kept: KeptBlobs) => void;
+  readonly onLooked: () => void;
 }): BlobGatherer {
   const { blobs, clock, logger, state, fetchBlob, onLooked } = components;
   const stopping = new AbortController();
   let held = new Set<string>();
   let missing = new Map<string, Missing>();
   let seen: LedgerState | undefined;
-  let kept: KeptBlobs | undefined;
+  let kept: Kept | undefined;
   let cancel: (() => void) | undefined;
   let round: Promise<void> = Promise.resolve();
 
@@ -73,7 +73,7 @@ export function gatherBlobs(components: {
     [held, missing] = [holds, lacks];
     const before = kept;
     kept = { index: seen.index, lacking: missing.size };
-    if (kept.lacking !== before?.lacking || seen.voterSet.index > before.index) onLooked(kept);
+    if (kept.lacking !== before?.lacking || seen.voterSet.index > before.index) onLooked();
     if (missing.size > 0) lookSoon(retryMinMs);
     else if (isNews()) lookSoon(lookDelayMs);
   }

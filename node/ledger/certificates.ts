@@ -198,6 +198,12 @@ export function createCertificates(init: {
     return (end < 0 ? rest : rest.slice(0, end)).at(-1) ?? first ?? genesis.state.voterSet;
   }
 
+  /** What a proof of a later change shows to have passed this peer by: proofs of changes that its own ledger has. */
+  function passedBy(index: number): MissingProofs | undefined {
+    const voterSet = trust.sets.findLast((set) => set.index < index && !proven.has(set.index) && !isGiven(set));
+    return voterSet === undefined ? undefined : { version: 1, after: lastProven().index, voterSet };
+  }
+
   /** The entry that a set of voters follows from; the last one before it where that is a generation's. */
   function placeOf(index: number): Place {
     const record = generations.find((each) => generationVoters(each).index === index);
@@ -265,7 +271,9 @@ export function createCertificates(init: {
     if (certified === undefined) return;
     const isSynced = certified.configuration !== undefined || certified.checkpoint !== undefined || keeps().has(index);
     const { operations, believe } = api.prepare(certified);
-    await store.batch(operations, { sync: isSynced });
+    const gap = missing === undefined && certified.configuration !== undefined ? passedBy(index) : undefined;
+    await store.batch(gap === undefined ? operations : [...operations, missingOperation(gap)], { sync: isSynced });
+    missing ??= gap;
     believe();
   }
 

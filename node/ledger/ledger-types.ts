@@ -8,7 +8,7 @@ import type { JoinContact } from '../../protocols/join.ts';
 import type { EntryDraft } from '../../protocols/ledger-entries.ts';
 import type { CommandResult, LedgerState } from '../../protocols/ledger-state.ts';
 import type { BlobStore, Clock, KeyValueStore, Logger, Mesh, Startable } from '../interfaces.ts';
-import type { KeptBlobs } from './blob-gatherer.ts';
+import type { Kept } from './blob-gatherer.ts';
 import type { Verdict } from './certify-core.ts';
 
 /** The whole state machine at one index. `data` is the encoded LedgerState, at most snapshotBytesMax. */
@@ -191,8 +191,11 @@ export interface Ledger extends Startable {
    * on absent voters until the signal ends it.
    */
   replicateBlob(hash: string, options: { readonly signal: AbortSignal }): Promise<void>;
-  /** How many of the blobs that the ledger names this voter lacks, though it asks for them; undefined elsewhere, and before the first look. */
-  keptBlobs(): KeptBlobs | undefined;
+  /**
+   * How many of the things that voters keep for the fleet this voter lacks, though it asks for them: blobs that the ledger names,
+   * and one more while proofs of changes of voters are missing. Undefined elsewhere, and before the first look.
+   */
+  kept(): Kept | undefined;
   /** Called when that number has changed, and once it is known after a change of voters. */
-  onBlobsKept(listener: () => void): () => void;
+  onKept(listener: () => void): () => void;
 }

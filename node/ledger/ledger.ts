@@ -10,7 +10,7 @@ import { ledgerContactsBytesMax, ledgerContactsSchema } from '../../protocols/le
 import type { LedgerState } from '../../protocols/ledger-state.ts';
 import type { KeyValueStore } from '../interfaces.ts';
 import { createBlobClient } from './blob-client.ts';
-import { type BlobGatherer, gatherBlobs, type KeptBlobs } from './blob-gatherer.ts';
+import { type BlobGatherer, gatherBlobs, type Kept } from './blob-gatherer.ts';
 import { createBlobKeeper } from './blob-keeper.ts';
 import { serveBlobs } from './blob-server.ts';
 import { type Certificates, createCertificates } from './certificates.ts';
@@ -55,7 +55,7 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
     const listeners = createListeners<LedgerState>(logger);
     const certified = createListeners<Certificate>(logger);
     const voterSetProven = createListeners<VoterSet>(logger);
-    const blobsKept = createListeners<KeptBlobs>(logger);
+    const keptChanged = createListeners<Kept>(logger);
     let gatherer: BlobGatherer | undefined;
     const newestGeneration = init.generations?.at(-1)?.number ?? 0;
     let wayBack: WayBack | undefined;
@@ -151,6 +151,25 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
       return { genesis, certificates, replica, certification, snapshots, log, stops: [] };
     }
 
+    /** Proofs that nobody else may have count as one more thing that is missing. */
+    function kept(): Kept | undefined {
+      const found = gatherer?.kept();
+      const unproven = running?.certificates.missing() === undefined ? 0 : 1;
+      return found && { ...found, lacking: found.lacking + unproven };
+    }
+
+    function tellKept(): void {
+      const now = kept();
+      if (now !== undefined) keptChanged.tell(now);
+    }
+
+    function onLongerOrCertified(listener: () => void): () => void {
+      const unsubscribes = [listeners.add(listener), certified.add(listener)];
+      return () => {
+        for (const unsubscribe of unsubscribes) unsubscribe();
+      };
+    }
+
     /** Serving and following begin once the state is there. */
     function begin(opened: Running): void {
       const { genesis, certificates, certification, replica, snapshots, stops } = opened;
@@ -166,14 +185,7 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
           logger,
           top: () => Math.min(Math.max(1, certification.certifiedIndex()), replica.state().index),
           generationBase: standingGenerations(init.generations ?? []).at(-1)?.baseIndex ?? 0,
-          onChange(listener) {
-            const unsubscribe = listeners.add(listener);
-            const unsubscribeCertified = certified.add(listener);
-            return () => {
-              unsubscribe();
-              unsubscribeCertified();
-            };
-          },
+          onChange: onLongerOrCertified,
           entries: readEntries,
           genesisChainHash: genesis.chainHash,
           certificates,
@@ -186,10 +198,12 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
         ask: (stranger) => watch(opened, { voters: () => [], others: () => [stranger] }),
       });
       stops.push(wayBack.stop);
-      stops.push(gatherProofs({ ...pulling(replica), certificates, onApplied: listeners.add }));
+      stops.push(
+        gatherProofs({ ...pulling(replica), certificates, onChange: onLongerOrCertified, onGathered: tellKept }),
+      );
       if (init.source === 'consensus') {
         const { fetchBlob } = blobClient;
-        const watching = { state: replica.state, onApplied: listeners.add, onLooked: blobsKept.tell };
+        const watching = { state: replica.state, onApplied: listeners.add, onLooked: tellKept };
         gatherer = gatherBlobs({ blobs, clock, logger, fetchBlob, ...watching });
         stops.push(gatherer.stop);
         return;
@@ -306,8 +320,8 @@ export function createLedger(init: LedgerInit): (components: LedgerComponents) =
       raftMembers: () => views.raft,
       fetchBlob: blobClient.fetchBlob,
       replicateBlob: blobClient.replicateBlob,
-      keptBlobs: () => gatherer?.kept(),
-      onBlobsKept: blobsKept.add,
+      kept,
+      onKept: keptChanged.add,
     };
   };
 }

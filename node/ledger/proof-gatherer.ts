@@ -1,5 +1,6 @@
-// Owns how a peer gets the proofs of changes of voters that a snapshot left out: from whoever has them, by the same stream that
-// members follow the ledger on, and nothing of it but the proofs. Until it has them it can lead nobody past those changes.
+// Owns how a peer gets the proofs of changes of voters that a snapshot left out or that passed it by: from whoever has them, by
+// the same stream that members follow the ledger on, and nothing of it but the proofs. Until it has them it can lead nobody past
+// those changes.
 
 import type { ConfigurationProof } from '../../protocols/certificate.ts';
 import type { Certificates } from './certificates.ts';
@@ -9,18 +10,23 @@ import { type EntryPullerComponents, followVoters } from './entry-puller.ts';
 export function gatherProofs(
   components: Omit<EntryPullerComponents, 'place' | 'certificates' | 'take' | 'takeState' | 'onVotersProven'> & {
     readonly certificates: Pick<Certificates, 'missing' | 'takeProofs' | 'trust' | 'certainHash'>;
-    /** Calls when a state may have taken the place of entries. */
-    readonly onApplied: (listener: () => void) => () => void;
+    /** Calls when a state may have taken the place of entries, and when something was certified. */
+    readonly onChange: (listener: () => void) => () => void;
+    /** Called once nothing is missing any more. */
+    readonly onGathered: () => void;
   },
 ): () => Promise<void> {
-  const { certificates, onApplied } = components;
+  const { certificates, onChange, onGathered } = components;
   let stopFollowing: (() => Promise<void>) | undefined;
   let stopped: Promise<void> | undefined;
 
   function look(): void {
     const missing = certificates.missing();
-    if (missing === undefined) finish();
-    else stopFollowing ??= follow(missing);
+    if (missing === undefined) {
+      const hasGathered = stopFollowing !== undefined;
+      finish();
+      if (hasGathered) onGathered();
+    } else stopFollowing ??= follow(missing);
   }
 
   function finish(): void {
@@ -54,7 +60,7 @@ export function gatherProofs(
     });
   }
 
-  const unsubscribe = onApplied(look);
+  const unsubscribe = onChange(look);
   look();
   return async () => {
     unsubscribe();

@@ -14,17 +14,17 @@ export interface Keeping {
 
 /** The project's head counts as one more thing that may be missing. `follower` is null where no project is kept. */
 export function keepingOf(
-  ledger: Pick<Ledger, 'keptBlobs' | 'onBlobsKept'>,
+  ledger: Pick<Ledger, 'kept' | 'onKept'>,
   follower: Pick<ProjectFollower, 'isBehind' | 'onCaughtUp'> | null,
 ): Keeping {
   return {
     facts() {
-      const kept = ledger.keptBlobs();
+      const kept = ledger.kept();
       if (kept === undefined) return {};
       return { keeps: { index: kept.index, lacking: kept.lacking + (follower?.isBehind() ? 1 : 0) } };
     },
     onChange(listener) {
-      ledger.onBlobsKept(listener);
+      ledger.onKept(listener);
       follower?.onCaughtUp(listener);
     },
   };

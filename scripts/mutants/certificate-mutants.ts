@@ -146,6 +146,20 @@ export const certificateMutants: readonly Mutant[] = [
     tests: ['test/ledger/catch-up.test.ts'],
   },
   {
+    name: 'does without proofs that passed it by',
+    file: 'node/ledger/certificates.ts',
+    text: 'missing ??= gap;',
+    replacement: 'missing ??= undefined;',
+    tests: ['test/ledger/proof-gatherer.test.ts'],
+  },
+  {
+    name: 'lets a voter go with the only proof of a change of voters',
+    file: 'node/ledger/ledger.ts',
+    text: 'lacking: found.lacking + unproven',
+    replacement: 'lacking: found.lacking',
+    tests: ['test/ledger/proof-gatherer.test.ts'],
+  },
+  {
     name: 'does without the proofs that a snapshot left out',
     file: 'node/ledger/ledger.ts',
     text: 'onRestoring: certificates.leap,',

@@ -29,7 +29,7 @@ test('fetchBlob() gets a blob from a voter, checks it and keeps it', async (t) =
   assert.deepEqual(await web1.ledger.fetchBlob(name, { signal: patient() }), bytes);
 });
 
-test('keptBlobs() of a voter counts what nobody gives, and tells when it has come', async (t) => {
+test('kept() of a voter counts what nobody gives, and tells when it has come', async (t) => {
   const fleet = await createLedgerFleet(t);
   const clock = createManualClock();
   const n1 = await fleet.add('n1', 'consensus', { clock });
@@ -37,19 +37,19 @@ test('keptBlobs() of a voter counts what nobody gives, and tells when it has com
   const draft = { base: null, tree: 'a'.repeat(40), pack: sha256Hex(bytes), files: [], fileCount: 0, previous: null };
   await fleet.propose('draft-staged', draft);
   let told = 0;
-  n1.ledger.onBlobsKept(() => {
+  n1.ledger.onKept(() => {
     told += 1;
   });
   async function lookUntil(lacking: number): Promise<void> {
     const giveUp = patient();
-    while (n1.ledger.keptBlobs()?.lacking !== lacking) {
+    while (n1.ledger.kept()?.lacking !== lacking) {
       giveUp.throwIfAborted();
       clock.advance(1_000);
       await nextTurn();
     }
   }
   await lookUntil(1);
-  assert.equal(n1.ledger.keptBlobs()?.index, n1.ledger.state().index);
+  assert.equal(n1.ledger.kept()?.index, n1.ledger.state().index);
   assert.equal(told, 1);
   await n1.blobs.put(bytes);
   await lookUntil(0);

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { decode, encode } from '../../protocols/codec.ts';
 import { entryPullAnswerSchema, entryPullProtocol } from '../../protocols/entry-pull.ts';
 import { messageBytesMax } from '../../protocols/limits.ts';
@@ -15,13 +16,11 @@ const changesOf = async ({ store }: LedgerPeer): Promise<string[]> =>
 
 /** Resolves once a peer has so many proofs of changes of voters. */
 async function hasChanges(peer: LedgerPeer, count: number): Promise<void> {
-  let change = Promise.withResolvers<void>();
-  const unsubscribe = peer.ledger.onCertified(() => change.resolve());
+  const giveUp = patient();
   while ((await changesOf(peer)).length < count) {
-    await change.promise;
-    change = Promise.withResolvers();
+    giveUp.throwIfAborted();
+    await nextTurn();
   }
-  unsubscribe();
 }
 
 /** A voter that a snapshot led over changes of voters, with certified ones after them, and a member that was away before. */
@@ -70,6 +69,44 @@ test('gatherProofs() gets a restored voter every proof, and a member that was aw
   await web1.ledger.waitFor((state) => state.index >= index, AbortSignal.timeout(5_000));
   assert.deepEqual(await changesOf(web1), all);
   assert.deepEqual(web1.complaints, []);
+});
+
+test('gatherProofs() gets a voter the proof that passed it by', async (t) => {
+  const fleet = await createLedgerFleet(t);
+  const n1 = await fleet.add('n1', 'consensus');
+  for (const name of ['n2', 'n3']) await fleet.enrol(name, ['voter']);
+  await fleet.change([1, 2, 3]);
+  const n2 = await fleet.add('n2', 'consensus');
+  await n2.stop();
+  await fleet.change([1, 2]);
+  fleet.consensus.certifies = false;
+  await n2.start();
+  fleet.consensus.certifies = true;
+  await fleet.change([1, 2, 3]);
+  await connect(n2, n1);
+  const all = await changesOf(n1);
+  await hasChanges(n2, all.length);
+  assert.deepEqual(await changesOf(n2), all);
+});
+
+test('kept() of a voter counts proofs that are missing, and tells when they have come', async (t) => {
+  const { fleet, n1, n2 } = await overAGap(t);
+  let told = 0;
+  n2.ledger.onKept(() => {
+    told += 1;
+  });
+  const until = async (lacking: number): Promise<void> => {
+    const giveUp = patient();
+    while (told === 0 || n2.ledger.kept()?.lacking !== lacking) {
+      giveUp.throwIfAborted();
+      await nextTurn();
+    }
+  };
+  await until(1);
+  told = 0;
+  fleet.network.revive(n1.peer);
+  await connect(n2, n1);
+  await until(0);
 });
 
 test('serveEntries() leads nobody over changes of voters that it cannot prove, and says so', async (t) => {
