@@ -13,7 +13,7 @@ import type { ProcessRunner } from '../../node/interfaces.ts';
 import { check } from '../../protocols/codec.ts';
 import type { Command } from '../../protocols/control.ts';
 import { fromErrorRecord, ParleyError } from '../../protocols/errors.ts';
-import { type StatusView, statusViewSchema } from '../../protocols/views.ts';
+import { type StatusView, statusViewSchema, votersViewSchema } from '../../protocols/views.ts';
 import type { PeerPlan } from './demo-options.ts';
 import type { MachineSubstituters } from './machine-substituters.ts';
 import { createPeerProcess, type PeerProcess } from './peer-process.ts';
@@ -103,6 +103,7 @@ export async function foundFleet(init: DemoFleetInit, plans: readonly PeerPlan[]
       record.peers.map(({ name }) => name),
       init,
     );
+    await untilAllVote(fleet, init);
     return fleet;
   } catch (error) {
     await fleet.stop();
@@ -119,6 +120,19 @@ async function startTogether(fleet: DemoFleet, names: readonly string[], init: D
   } catch (error) {
     await fleet.stop();
     throw error;
+  }
+}
+
+/** A fleet bears the loss that its number of voters promises only once all of them vote. */
+async function untilAllVote(fleet: DemoFleet, { signal, onProgress }: DemoFleetInit): Promise<void> {
+  const deadlineMs = performance.now() + onlineMsMax;
+  for (;;) {
+    const { change } = check(votersViewSchema, await ask(fleet.sockets(), { name: 'voters' }, signal), 'voters');
+    if (change === null) return;
+    const text = change.waitsFor === null ? change.text : `${change.text}; that waits for ${change.waitsFor}`;
+    onProgress(text);
+    if (performance.now() > deadlineMs) throw new ParleyError('timed-out', `${text}, for ${onlineMsMax / 1000} s`);
+    await wait(pollMs, undefined, { signal });
   }
 }
 
