@@ -103,22 +103,23 @@ export interface GivenCommand {
 }
 
 /**
- * What a command came to when it was given before, by its id; undefined for one that is new. The voters' roots are one
- * person, so that a command can be asked again at another voter.
+ * What a command came to when it was given before, by its id; undefined for one that is new. What a voter's root gave any
+ * root may ask for again: on another voter, or on that one once it votes no more.
  * @throws ParleyError `id-taken` where the id is another command's: what that came to says nothing about this one.
  */
 export function earlierResult(state: LedgerState, { commandId, actor, kind }: GivenCommand): CommandResult | undefined {
   if (commandId === undefined || !Object.hasOwn(state.commands, commandId)) return undefined;
   const known = state.commands[commandId];
   const { actor: first = actor, kind: firstKind = kind } = known ?? {};
-  const isSameActor = first === actor || (isVotersRoot(state, first) && isVotersRoot(state, actor));
+  const isSameActor = first === actor || (first === rootPrefix && actor.startsWith(rootPrefix));
   if (isSameActor && firstKind === kind) return known;
-  const text = `the id '${commandId}' stands for another command: '${firstKind}' of '${first}' at entry ${known?.index}`;
+  const text = `the id '${commandId}' stands for another command: '${firstKind}' of '${first === rootPrefix ? 'root' : first}' at entry ${known?.index}`;
   throw new ParleyError('id-taken', text, { hint: 'Nothing was done. Give the command under a fresh id.' });
 }
 
-function isVotersRoot(state: LedgerState, actor: string): boolean {
-  return actor.startsWith(rootPrefix) && rolesOf(state, actor).length > 0;
+/** Whose a command's id is: all roots of voters are one person, whatever becomes of their votes. */
+export function ownerOfId(state: LedgerState, actor: string): string {
+  return actor.startsWith(rootPrefix) && rolesOf(state, actor).length > 0 ? rootPrefix : actor;
 }
 
 /** Operators with the role approver under the policy in force, sorted. */

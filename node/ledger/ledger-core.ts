@@ -5,7 +5,7 @@ import type { ChainedEntry } from '../../protocols/consensus-record.ts';
 import { ParleyError, toErrorRecord } from '../../protocols/errors.ts';
 import type { GenerationRecord } from '../../protocols/generation.ts';
 import { type EntryKind, type LedgerEntry, readEntry } from '../../protocols/ledger-entries.ts';
-import { earlierResult } from '../../protocols/ledger-rules.ts';
+import { earlierResult, ownerOfId } from '../../protocols/ledger-rules.ts';
 import { type CommandResult, commandsKeptMax, type LedgerState } from '../../protocols/ledger-state.ts';
 import { commandIdKeptMs } from '../../protocols/limits.ts';
 import {
@@ -111,8 +111,7 @@ export function applyNext(state: LedgerState, at: ChainedEntry, rules: Rules): A
   const known = knownResult(timed, entry);
   if (known !== undefined) return { state: timed, result: known, entry };
   const { state: next, task, error, bug } = handle(timed, entry, at.index, rules);
-  const { actor, kind } = entry;
-  const given = entry.commandId === undefined ? {} : { actor, kind };
+  const given = entry.commandId === undefined ? {} : { actor: ownerOfId(timed, entry.actor), kind: entry.kind };
   const result = { index: at.index, atMs: timed.timeMs, task: task ?? null, error: error ?? null, ...given };
   return {
     state: entry.commandId === undefined ? next : withCommand(next, entry.commandId, result),

@@ -21,6 +21,13 @@ export const ledgerMutants: readonly Mutant[] = [
     tests: ['test/ledger/blobs.test.ts'],
   },
   {
+    name: 'takes a command that took the vote of who gave it for another one when it is asked again',
+    file: 'protocols/ledger-rules.ts',
+    text: '(first === rootPrefix && actor.startsWith(rootPrefix))',
+    replacement: '(first === rootPrefix && ownerOfId(state, actor) === rootPrefix)',
+    tests: ['test/ledger/members-core.test.ts'],
+  },
+  {
     name: 'a command id answers for whatever comes under it',
     file: 'protocols/ledger-rules.ts',
     text: 'if (isSameActor && firstKind === kind) return known;',

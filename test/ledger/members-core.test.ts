@@ -200,6 +200,12 @@ test('applyEntry() takes a known command id for the same command of the same act
   const again = script.apply('invite-opened', opened, { actor: 'root@n2', commandId: 'command-4' });
   assert.deepEqual(again, first, 'the roots of voters are one person');
   assert.equal(script.state().commands['command-1']?.kind, 'member-updated');
+  // What takes a vote away is asked for again by roots of which one votes no more.
+  const body = { peer: facts('n2').peer };
+  const removal = script.apply('voter-removed', body, { actor: 'root@n2', commandId: 'command-5' });
+  assert.equal(removal.error, null);
+  for (const actor of ['root@n2', 'root@n1'])
+    assert.deepEqual(script.apply('voter-removed', body, { actor, commandId: 'command-5' }), removal, actor);
 });
 
 test('applyEntry() forgets the commands of whoever gives most first', () => {
