@@ -23,8 +23,8 @@ async function hasChanges(peer: LedgerPeer, count: number): Promise<void> {
   }
 }
 
-/** A voter that a snapshot led over changes of voters, with certified ones after them, and a member that was away before. */
-async function overAGap(t: Parameters<typeof createLedgerFleet>[0]) {
+/** A voter that a snapshot led over changes of voters, with a certified one after them or not, and a member that was away before. */
+async function overAGap(t: Parameters<typeof createLedgerFleet>[0], endsWithChange = true) {
   const fleet = await createLedgerFleet(t);
   const n1 = await fleet.add('n1', 'consensus');
   const web1 = await fleet.add('web1', 'voters');
@@ -45,7 +45,7 @@ async function overAGap(t: Parameters<typeof createLedgerFleet>[0]) {
   await n2.ledger.stop();
   fleet.network.refuseDials(n1.peer);
   await n2.start();
-  await fleet.change([1, 2, 3]);
+  if (endsWithChange) await fleet.change([1, 2, 3]);
   return { fleet, n1, n2, web1 };
 }
 
@@ -69,6 +69,15 @@ test('gatherProofs() gets a restored voter every proof, and a member that was aw
   await web1.ledger.waitFor((state) => state.index >= index, AbortSignal.timeout(5_000));
   assert.deepEqual(await changesOf(web1), all);
   assert.deepEqual(web1.complaints, []);
+});
+
+test('gatherProofs() gets a restored voter every proof although no later change shows what is missing', async (t) => {
+  const { fleet, n1, n2 } = await overAGap(t, false);
+  fleet.network.revive(n1.peer);
+  await connect(n2, n1);
+  const all = await changesOf(n1);
+  await hasChanges(n2, all.length);
+  assert.deepEqual(await changesOf(n2), all);
 });
 
 test('gatherProofs() gets a voter the proof that passed it by', async (t) => {
