@@ -110,8 +110,9 @@ export function applyNext(state: LedgerState, at: ChainedEntry, rules: Rules): A
   const timed = { ...moved, timeMs: Math.max(moved.timeMs, entry.timeMs) };
   const known = knownResult(timed, entry);
   if (known !== undefined) return { state: timed, result: known, entry };
-  const { state: next, task, error, bug } = handle(timed, entry, at.index, rules);
+  // Before the entry is applied: within a batch its tables change in place.
   const given = entry.commandId === undefined ? {} : { actor: ownerOfId(timed, entry.actor), kind: entry.kind };
+  const { state: next, task, error, bug } = handle(timed, entry, at.index, rules);
   const result = { index: at.index, atMs: timed.timeMs, task: task ?? null, error: error ?? null, ...given };
   return {
     state: entry.commandId === undefined ? next : withCommand(next, entry.commandId, result),
