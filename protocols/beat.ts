@@ -32,7 +32,10 @@ export const beatSchema = v.object({
       bytesTotal: countSchema,
     }),
   ),
-  /** How many of the things that the ledger names at this index (blobs, the project's head, proofs of its changes of voters) a voter does not have. */
+  /**
+   * How many of the things that the ledger names at this index a voter does not have: blobs, the project's head, and one more
+   * while proofs of changes of voters are missing.
+   */
   keeps: v.optional(v.object({ index: countSchema, lacking: countSchema })),
   /** What keeps this voter from its work, and what to do about it; left out while nothing does. */
   trouble: v.optional(textSchema),

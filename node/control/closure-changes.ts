@@ -16,7 +16,10 @@ export interface ListedChanges {
   readonly changesLeftOut: number;
 }
 
-/** What a host's closure would change. A host whose running closure is unknown, or of which nobody has a list, has nothing to compare with. */
+/**
+ * What a host's closure would change. A host whose running closure is unknown, or whose list of paths nobody has any more, has
+ * nothing to compare with.
+ */
 export async function describePath(
   host: string,
   paths: readonly ManifestPath[],

@@ -15,6 +15,7 @@ import { fromErrorRecord, ParleyError, toErrorRecord } from '../../protocols/err
 import type { MessageStream } from '../interfaces.ts';
 import { pause, within } from '../waiting.ts';
 import type { DeviceComponents } from './device-types.ts';
+import { exchange } from './exchange.ts';
 import { explain } from './job.ts';
 
 const nonceBytes = 32;
@@ -79,32 +80,23 @@ export async function seekConfirmation(
 }
 
 async function askOnce(
-  { mesh, clock, randomBytes, verifySignature }: ConfirmationComponents,
+  components: ConfirmationComponents,
   { self, order, closure, bootId }: ConfirmationWish,
   confirmer: string,
   outer: AbortSignal,
 ): Promise<void> {
+  const { randomBytes, verifySignature } = components;
   const request: ConfirmationRequest = { version: 1, nonce: randomBytes(nonceBytes), order, closure, bootId };
-  const late = (): Error => new Error(`no answer within ${tryMs} ms`);
-  await within({ clock, limitMs: tryMs, late, outer }, async (signal) => {
-    const stream = await mesh.open(confirmer, confirmationProtocol, { signal, fresh: true });
-    try {
-      await stream.send(encode(request));
-      const message = await stream.receive({ signal });
-      if (message === undefined)
-        throw new ParleyError('stream-closed', 'closed without an answer', { retryable: true });
-      const answer = decode(confirmationAnswerSchema, message, confirmationBytesMax, 'confirmation');
-      if (answer.kind === 'error') throw fromErrorRecord(answer.error);
-      const signed = confirmationSigningBytes({ confirmer, device: self, request, atMs: answer.atMs });
-      if (!verifySignature(confirmer, signed, answer.signature)) {
-        throw new ParleyError('malformed', `the confirmation of '${confirmer}' is not signed by it`);
-      }
-      await stream.close();
-    } catch (error) {
-      stream.abort(error as Error);
-      throw error;
+  const to = { peer: confirmer, protocol: confirmationProtocol, fresh: true, limitMs: tryMs, outer };
+  const read = (message: Uint8Array): void => {
+    const answer = decode(confirmationAnswerSchema, message, confirmationBytesMax, 'confirmation');
+    if (answer.kind === 'error') throw fromErrorRecord(answer.error);
+    const signed = confirmationSigningBytes({ confirmer, device: self, request, atMs: answer.atMs });
+    if (!verifySignature(confirmer, signed, answer.signature)) {
+      throw new ParleyError('malformed', `the confirmation of '${confirmer}' is not signed by it`);
     }
-  });
+  };
+  await exchange(components, { ...to, question: request, read });
 }
 
 /** Those of the peers that can be dialled afresh now: only they can confirm later. */

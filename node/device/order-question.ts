@@ -19,6 +19,7 @@ import type { MessageStream } from '../interfaces.ts';
 import { pause, within } from '../waiting.ts';
 import { compareFloor, orderHash } from './device-core.ts';
 import type { DeviceComponents } from './device-types.ts';
+import { exchange } from './exchange.ts';
 import { explain, type Job } from './job.ts';
 
 /** Voters that can be reached answer from memory; those that cannot must not hold an order for long. */
@@ -99,28 +100,17 @@ function questionOf({ init, components }: Job, { generation, number, hash }: Slo
 }
 
 async function ask(job: Job, record: SlotRecord, peer: string): Promise<Answer> {
-  const { mesh, clock } = job.components;
   const question = questionOf(job, record);
-  const late = (): Error => new Error(`no answer within ${answerMs} ms`);
-  return within({ clock, limitMs: answerMs, late, outer: job.withdrawn }, async (signal) => {
-    const stream = await mesh.open(peer, orderQuestionProtocol, { signal });
-    try {
-      await stream.send(encode(question));
-      const message = await stream.receive({ signal });
-      if (message === undefined)
-        throw new ParleyError('stream-closed', 'closed without an answer', { retryable: true });
-      const answer = decode(orderAnswerSchema, message, orderQuestionBytesMax, 'answer about an order');
-      if (answer.kind === 'error') throw fromErrorRecord(answer.error);
-      if (Buffer.compare(answer.nonce, question.nonce) !== 0) {
-        throw new ParleyError('malformed', `the answer of '${peer}' is to another question`);
-      }
-      await stream.close();
-      return answer;
-    } catch (error) {
-      stream.abort(error as Error);
-      throw error;
+  const to = { peer, protocol: orderQuestionProtocol, limitMs: answerMs, outer: job.withdrawn };
+  const read = (message: Uint8Array): Answer => {
+    const answer = decode(orderAnswerSchema, message, orderQuestionBytesMax, 'answer about an order');
+    if (answer.kind === 'error') throw fromErrorRecord(answer.error);
+    if (Buffer.compare(answer.nonce, question.nonce) !== 0) {
+      throw new ParleyError('malformed', `the answer of '${peer}' is to another question`);
     }
-  });
+    return answer;
+  };
+  return exchange(job.components, { ...to, question, read });
 }
 
 /** Resolves when the own ledger has come as far as who knows more, or has had its time. */

@@ -21,6 +21,15 @@ export const ledgerMutants: readonly Mutant[] = [
     tests: ['test/ledger/blobs.test.ts'],
   },
   {
+    name: 'judges whose a command is by what the command has changed',
+    file: 'node/ledger/ledger-core.ts',
+    text: `  const given = entry.commandId === undefined ? {} : { actor: ownerOfId(timed, entry.actor), kind: entry.kind };
+  const { state: next, task, error, bug } = handle(timed, entry, at.index, rules);`,
+    replacement: `  const { state: next, task, error, bug } = handle(timed, entry, at.index, rules);
+  const given = entry.commandId === undefined ? {} : { actor: ownerOfId(timed, entry.actor), kind: entry.kind };`,
+    tests: ['test/ledger/members-core.test.ts'],
+  },
+  {
     name: 'takes a command that took the vote of who gave it for another one when it is asked again',
     file: 'protocols/ledger-rules.ts',
     text: '(first === rootPrefix && actor.startsWith(rootPrefix))',

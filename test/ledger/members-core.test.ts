@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { readGenesis } from '../../node/ledger/genesis-core.ts';
+import { applyNext, beginBatch } from '../../node/ledger/ledger-core.ts';
 import { encode, sha256Hex } from '../../protocols/codec.ts';
 import { encodeEntry } from '../../protocols/ledger-entries.ts';
 import { type CommandResult, commandsKeptMax } from '../../protocols/ledger-state.ts';
@@ -206,6 +207,10 @@ test('applyEntry() takes a known command id for the same command of the same act
   assert.equal(removal.error, null);
   for (const actor of ['root@n2', 'root@n1'])
     assert.deepEqual(script.apply('voter-removed', body, { actor, commandId: 'command-5' }), removal, actor);
+  beginBatch();
+  let batched = script.genesis.state;
+  for (const entry of script.entries) batched = applyNext(batched, entry, { levelMax: 1, generations: [] }).state;
+  assert.deepEqual(batched.commands, script.state().commands, 'in one batch, too');
 });
 
 test('applyEntry() forgets the commands of whoever gives most first', () => {
