@@ -1,11 +1,12 @@
 // Tests the tests: breaks one promise at a time in a copy of the sources and looks whether the tests that hold it notice.
 //   node scripts/mutants.ts [--json] [WORD…]     all mutants, or those whose name or file has one of the words
-// Prints figures, and without --json each mutant as it is done; exits with 1 when one survives.
+// Tells of each as it is done, and prints figures; exits with 1 when one survives.
 
 import { execFile } from 'node:child_process';
 import { cp, mkdtemp, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { printFigures, readArguments, refuse, tell } from './lib/tool.ts';
 import { benchMutants } from './mutants/bench-mutants.ts';
 import { certificateMutants } from './mutants/certificate-mutants.ts';
 import { consensusMutants } from './mutants/consensus-mutants.ts';
@@ -72,12 +73,13 @@ async function survivedIn(tree: string, mutant: Mutant): Promise<string[]> {
 }
 
 async function main(): Promise<void> {
-  const words = process.argv.slice(2).filter((argument) => argument !== '--json');
-  const isJson = process.argv.includes('--json');
+  const { positionals: words } = readArguments(import.meta.filename, { json: { type: 'boolean' } }, 'with words');
   const root = resolve(import.meta.dirname, '..');
   const chosen = allMutants.filter(
     ({ name, file }) => words.length === 0 || words.some((word) => `${name} ${file}`.includes(word)),
   );
+  if (chosen.length === 0)
+    refuse(`no mutant has ${words.join(' or ')} in its name or file`, 'Say none for all mutants.');
   for (const mutant of chosen) await mutated(root, mutant);
   const tree = await copyTree(root);
   const survivors: string[] = [];
@@ -89,12 +91,12 @@ async function main(): Promise<void> {
     for (const mutant of chosen) {
       const quiet = await survivedIn(tree, mutant);
       if (quiet.length > 0) survivors.push(mutant.name);
-      if (!isJson) console.log(quiet.length === 0 ? `killed    ${mutant.name}` : `SURVIVES  ${mutant.name}: ${quiet}`);
+      tell(quiet.length === 0 ? `killed    ${mutant.name}` : `SURVIVES  ${mutant.name}: ${quiet}`);
     }
   } finally {
     await rm(tree, { recursive: true });
   }
-  console.log(JSON.stringify({ mutants: chosen.length, killed: chosen.length - survivors.length, survivors }));
+  printFigures({ mutants: chosen.length, killed: chosen.length - survivors.length, survivors });
   if (survivors.length > 0) process.exitCode = 1;
 }
 

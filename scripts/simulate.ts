@@ -1,8 +1,9 @@
 // Runs whole simulated fleets through random schedules of faults, one for each seed, and says what must never happen and did:
-//   node scripts/simulate.ts --seeds 1..500 [--json] [--trace]
-// A seed repeats its run exactly; --trace prints that run's events. Exits with 1 when anything was violated.
+//   node scripts/simulate.ts --seeds 1..500 [--json]     many seeds (1..100 unless told otherwise)
+//   node scripts/simulate.ts --seeds 17 --trace          one seed with its events: it repeats its run exactly
+// Tells of each seed as it is done, and prints figures. Exits with 1 when anything was violated.
 
-import { parseArgs } from 'node:util';
+import { printFigures, readArguments, refuse, tell } from './lib/tool.ts';
 import { addCounts, noCounts } from './simulation/counts.ts';
 import { type RunResult, runSeed } from './simulation/run.ts';
 import { runInThreads } from './simulation/threads.ts';
@@ -51,29 +52,27 @@ export async function simulateSeeds(seeds: readonly number[], options: Simulatio
 
 /** `17` or `1..500`. */
 function seedsOf(text: string): number[] {
-  const match = /^(\d+)(?:\.\.(\d+))?$/.exec(text);
-  if (match === null) throw new Error(`'${text}' names no seeds: say --seeds 17 or --seeds 1..500`);
-  const first = Number(match[1]);
-  const last = Number(match[2] ?? first);
-  return Array.from({ length: Math.max(0, last - first + 1) }, (_, at) => first + at);
+  const [first = Number.NaN, last = first] = (/^(\d{1,9})(?:\.\.(\d{1,9}))?$/.exec(text)?.slice(1) ?? [])
+    .filter((number) => number !== undefined)
+    .map(Number);
+  if (!(first <= last)) refuse(`'${text}' names no seeds`, 'Say --seeds 17 or --seeds 1..500.');
+  return Array.from({ length: last - first + 1 }, (_, at) => first + at);
 }
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      seeds: { type: 'string', default: '1..100' },
-      json: { type: 'boolean', default: false },
-      trace: { type: 'boolean', default: false },
-    },
+  const { values } = readArguments(import.meta.filename, {
+    seeds: { type: 'string', default: '1..100' },
+    json: { type: 'boolean', default: false },
+    trace: { type: 'boolean', default: false },
   });
   const summary = await simulateSeeds(seedsOf(values.seeds), {
     ...(values.trace ? { onEvent: (line: string) => console.log(line) } : {}),
     onResult({ seed, violations, fingerprint, entries, events }) {
-      if (violations.length > 0) console.error(`seed ${seed}: ${violations.join('; ')}`);
-      else if (!values.json) console.log(`seed ${seed} holds: ${entries} entries, ${events} events, ${fingerprint}`);
+      if (violations.length > 0) tell(`seed ${seed} is violated: ${violations.join('; ')}`);
+      else tell(`seed ${seed} holds: ${entries} entries, ${events} events, ${fingerprint}`);
     },
   });
-  console.log(JSON.stringify(summary));
+  printFigures(summary);
   if (summary.violations.length > 0) process.exitCode = 1;
 }
 

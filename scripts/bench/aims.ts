@@ -1,8 +1,13 @@
 // Owns what the benches ask of their figures. All do alike: `missed` in the output names each figure that is over or under its
 // aim, and the bench then ends with 1. A short run (--quick) tells what it missed and ends well: it says that the bench works.
 
-import { printFigures } from './bench-fleet.ts';
+import { printFigures } from '../lib/tool.ts';
 import type { Stall } from './loop-probe.ts';
+
+export const benchOptions = {
+  json: { type: 'boolean', default: false },
+  quick: { type: 'boolean', default: false },
+} as const;
 
 export interface FailoverFigures {
   readonly p50Ms: number;

@@ -1,5 +1,4 @@
-// Owns what the benches share: a sample fleet in a temporary folder, brought up as the demo does, and how figures are
-// printed: for people, or with --json as one object on the last line.
+// Owns what benches of whole fleets share: a sample fleet in a temporary folder, brought up as the demo does.
 
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -8,6 +7,7 @@ import { createLogger, createProcessRunner } from '../../node/host/index.ts';
 import { type DemoFleet, foundFleet } from '../lib/demo-fleet.ts';
 import { type DemoOptions, planPeers } from '../lib/demo-options.ts';
 import { importProject, makeSample } from '../lib/demo-project.ts';
+import { tell } from '../lib/tool.ts';
 
 export interface BenchFleet {
   readonly fleet: DemoFleet;
@@ -47,21 +47,4 @@ export async function withSampleFleet<T>(
     await runner.run({ program: 'chmod', arguments: ['-R', 'u+w', folder] });
     await rm(folder, { recursive: true, force: true });
   }
-}
-
-/** Progress for people, on standard error. */
-export function tell(text: string): void {
-  console.error(`  ${text}`);
-}
-
-/** Prints figures: one JSON object with --json, else a line for each. */
-export function printFigures(figures: Record<string, unknown>): void {
-  const lines = process.argv.includes('--json')
-    ? [JSON.stringify(figures)]
-    : Object.entries(figures).map(([name, value]) => `${name}: ${JSON.stringify(value)}`);
-  for (const line of lines) console.log(line);
-}
-
-export function round(value: number, digits: number): number {
-  return Number(value.toFixed(digits));
 }

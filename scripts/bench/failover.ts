@@ -1,3 +1,4 @@
+//   node scripts/bench/failover.ts [--json] [--quick]
 // Measures how long a fleet of three voters is without a controller, and how long the voters' event loops stand still under
 // load. Each voter is a process with the real consensus, certificates, LevelDB and libp2p on loopback; the state machine only
 // counts: no ledger, no control. Times end when the new leader has committed an entry. A stall is told twice: as the clock saw
@@ -6,12 +7,12 @@
 import { spawn } from 'node:child_process';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { ConsensusStatus } from '../../node/consensus/index.ts';
-import { missedFailoverAims, printJudged } from './aims.ts';
-import { round, tell } from './bench-fleet.ts';
+import { readArguments, round, tell } from '../lib/tool.ts';
+import { benchOptions, missedFailoverAims, printJudged } from './aims.ts';
 import type { Stall } from './loop-probe.ts';
 import { VoterGroup } from './voter-group.ts';
 
-const isQuick = process.argv.includes('--quick');
+const { quick: isQuick } = readArguments(import.meta.filename, benchOptions).values;
 const kills = isQuick ? 2 : 50;
 const pauses = isQuick ? 1 : 20;
 const handovers = isQuick ? 2 : 20;

@@ -1,3 +1,4 @@
+//   node scripts/bench/first-light.ts [--json]
 // Measures a first deploy to the whole sample fleet: seconds from the approval to the last device's switch, the part of it that
 // the slowest device spent in Nix, and for each site the bytes that crossed its uplink against those that it lacked (aim: 1.00).
 
@@ -6,7 +7,10 @@ import path from 'node:path';
 import { createNix } from '../../node/host/index.ts';
 import type { TaskDetail } from '../../protocols/views.ts';
 import { ask } from '../lib/demo-fleet.ts';
-import { type BenchFleet, printFigures, round, runner, tell, withSampleFleet } from './bench-fleet.ts';
+import { printFigures, readArguments, round, tell } from '../lib/tool.ts';
+import { type BenchFleet, runner, withSampleFleet } from './bench-fleet.ts';
+
+readArguments(import.meta.filename, { json: { type: 'boolean' } });
 
 interface Interval {
   readonly fromMs: number;

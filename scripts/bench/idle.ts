@@ -1,10 +1,13 @@
+//   node scripts/bench/idle.ts [--json]
 // Measures what a peer costs while nothing happens: resident memory and processor time of a member (neither voter nor builder)
 // of the sample fleet, and for comparison of a voter. Aims: 100 MiB and 0.5 % of a core.
 
 import { setTimeout as wait } from 'node:timers/promises';
-import { printFigures, tell, withSampleFleet } from './bench-fleet.ts';
+import { printFigures, readArguments, tell } from '../lib/tool.ts';
+import { withSampleFleet } from './bench-fleet.ts';
 import { usageOf } from './process-usage.ts';
 
+readArguments(import.meta.filename, { json: { type: 'boolean' } });
 /** After this the start's garbage has been collected and its elections are over. */
 const settleMs = 30_000;
 /** Four beats. */

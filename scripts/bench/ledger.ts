@@ -1,16 +1,18 @@
+//   node scripts/bench/ledger.ts [--json] [--quick]
 // Measures how fast voters commit: entries per second and the median time of one, with 1, 3 and 5 voters and with 1 and 64
 // proposals at a time, beside bare synced LevelDB batches of the same run. Each voter is a process with its own LevelDB and
 // witness file, over libp2p on loopback; it certifies what it commits, and the state machine only counts. Aims: one voter
 // 2,000/s and 1 ms, three with 64 5,000/s; ends with 1 where one is missed (aims.ts).
 
-import { type LedgerFigures, missedLedgerAims, printJudged } from './aims.ts';
-import { round, tell } from './bench-fleet.ts';
+import { readArguments, round, tell } from '../lib/tool.ts';
+import { benchOptions, type LedgerFigures, missedLedgerAims, printJudged } from './aims.ts';
 import { VoterGroup } from './voter-group.ts';
 import type { Rate } from './voter-process.ts';
 
 /** Caches and the just-in-time compiler settle; then figures count. */
 const warmUpMs = 2_000;
-const measureMs = process.argv.includes('--quick') ? 300 : 4_000;
+const isQuick = readArguments(import.meta.filename, benchOptions).values.quick;
+const measureMs = isQuick ? 300 : 4_000;
 const voterCounts = [1, 3, 5];
 const clientCounts = [1, 64];
 

@@ -1,3 +1,4 @@
+//   node scripts/bench/members.ts [--json] [--quick]
 // Measures what a thousand members cost their controller: a storm in which all connect at once and catch up, and a minute in
 // which each follows the ledger and beats every fifteen seconds. The controller is a real peer alone in its process; the
 // members are real connections with a key each, simulated by a few processes. Aims: 2 % of a core, 400 bytes, no failure; ends
@@ -13,14 +14,14 @@ import { foundFleet } from '../../node/enrolment.ts';
 import { check } from '../../protocols/codec.ts';
 import { configSchema } from '../../protocols/config.ts';
 import { freePorts } from '../lib/demo-fleet.ts';
-import { missedMembersAims, printJudged } from './aims.ts';
-import { round, tell } from './bench-fleet.ts';
+import { readArguments, round, tell } from '../lib/tool.ts';
+import { benchOptions, missedMembersAims, printJudged } from './aims.ts';
 import type { Stall } from './loop-probe.ts';
 import { memberIdentity, type SessionsOrder, type SessionsReport } from './member-sessions.ts';
 import { processorSeconds, usageOf } from './process-usage.ts';
 import { seedMembers } from './seed-members.ts';
 
-const isQuick = process.argv.includes('--quick');
+const { quick: isQuick } = readArguments(import.meta.filename, benchOptions).values;
 const membersCount = isQuick ? 40 : 1_000;
 const clientProcesses = 4;
 /** Entries that each member lacks when it connects. */

@@ -2,7 +2,7 @@
 
 import { readFile } from 'node:fs/promises';
 import { setTimeout as wait } from 'node:timers/promises';
-import { round } from './bench-fleet.ts';
+import { round } from '../lib/tool.ts';
 
 /** Linux counts processor time of a process in hundredths of a second (USER_HZ) on all platforms that Node runs on. */
 const ticksPerSecond = 100;
