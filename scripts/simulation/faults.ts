@@ -334,16 +334,17 @@ function putBack(fleet: Fleet, { peer, copies, vote }: VoterCopy): void {
   votesAgain(fleet, peer);
 }
 
-/** True when the voter of a copy follows, and all voters in force hold the same, and more than then. */
+/** True when the voter of a copy follows, and all voters in force hold the same and more than then, and the leader has its word for that. */
 function restsAfter(fleet: Fleet, { peer, vote, lastIndex: then }: VoterCopy): boolean {
   const voters = fleet.voters();
   const [leader] = voters;
   if (leader === undefined || peer.running === undefined || peer.hardware.vote.record.raftId !== vote.raftId)
     return false;
-  const { raftId, role, term, lastIndex, commitIndex } = leader.consensus.status();
+  const { raftId, role, term, lastIndex, commitIndex, progress = [] } = leader.consensus.status();
   const { voters: inForce, joint } = leader.ledger.state();
   if (role !== 'leader' || raftId === vote.raftId || lastIndex <= then || commitIndex < lastIndex) return false;
   if (joint !== null || !inForce.includes(vote.raftId)) return false;
+  if (progress.find((follower) => follower.raftId === vote.raftId)?.match !== lastIndex) return false;
   const statuses = voters.map(({ consensus }) => consensus.status());
   return inForce.every((voter) => {
     const status = statuses.find((each) => each.raftId === voter);
