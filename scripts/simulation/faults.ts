@@ -23,7 +23,7 @@ const faults: readonly (readonly [weight: number, fault: Fault])[] = [
   [2, restartAll],
   [18, damageLog],
   [5, damageLedger],
-  [12, restoreBackup],
+  [30, restoreBackup],
   [8, rollBackVoter],
   [5, fillDisk],
 ];
