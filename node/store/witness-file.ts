@@ -1,7 +1,7 @@
 // Owns a small file that holds one record twice over: two slots, each with a checksum, written in turn and in place. A write
 // that is torn leaves the record before it, and nothing but this file's own blocks is synced.
 
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -101,7 +101,7 @@ function encodeSlot({ sequence, record }: Slot): Buffer {
 }
 
 function checksumOf(slot: Buffer): Buffer {
-  return createHash('sha256').update(slot.subarray(checksumBytes)).digest();
+  return hash('sha256', slot.subarray(checksumBytes), 'buffer');
 }
 
 async function readNewest(handle: FileHandle): Promise<Slot | null> {
