@@ -45,6 +45,22 @@ interface WatchedLedger {
   prove(set: VoterSet): void;
 }
 
+/** A switch that is under way until its end, and how often somebody has asked. */
+function createSwitch() {
+  let isUnderWay = true;
+  let looks = 0;
+  return {
+    isBusy() {
+      looks += 1;
+      return isUnderWay;
+    },
+    looks: () => looks,
+    end() {
+      isUnderWay = false;
+    },
+  };
+}
+
 function ledgerOf(script: LedgerScript): WatchedLedger {
   const listeners = new Set<() => void>();
   const watchers = new Set<object>();
@@ -244,24 +260,19 @@ test('damaged() of a peer that runs waits until no switch is under way, and of o
   const clock = createManualClock();
   const folder = createVoteFolder(await voterFolder(t));
   for (const runs of [false, true]) {
-    let busy = true;
-    let looks = 0;
-    const isBusy = () => {
-      looks += 1;
-      return busy;
-    };
+    const work = createSwitch();
     const watch = createVoteWatch({ self: peerIdOf('n1'), raftId: 1, generation: 0 })({
       ...{ folder, ledger: ledgerOf(createLedgerScript()), clock, logger },
-      ...{ hasLeader: () => true, announceKey: () => undefined, isBusy },
+      ...{ hasLeader: () => true, announceKey: () => undefined, isBusy: work.isBusy },
     });
     if (runs) await watch.start();
     watch.damaged(new Error('its disk is that of yesterday'));
-    while (runs && looks < 3) {
+    while (runs && work.looks() < 3) {
       clock.advance(1_000);
       await new Promise((resolve) => setImmediate(resolve));
     }
     if (runs) assert.equal(await Promise.race([watch.turned, undefined]), undefined, 'a switch would be undone');
-    busy = false;
+    work.end();
     const looking = setInterval(() => clock.advance(1_000), 5);
     assert.deepEqual(await watch.turned, { kind: 'set-aside', reason: 'its disk is that of yesterday' });
     clearInterval(looking);
@@ -271,15 +282,10 @@ test('damaged() of a peer that runs waits until no switch is under way, and of o
 
 test('turn() waits until no switch is under way, and keeps to what was said first', async (t) => {
   const clock = createManualClock();
-  let busy = true;
-  let looks = 0;
-  const isBusy = () => {
-    looks += 1;
-    return busy;
-  };
+  const work = createSwitch();
   const watch = createVoteWatch({ self: peerIdOf('n1'), raftId: 1, generation: 0 })({
     ...{ folder: createVoteFolder(await voterFolder(t)), ledger: ledgerOf(createLedgerScript()), clock, logger },
-    ...{ hasLeader: () => true, announceKey: () => undefined, isBusy },
+    ...{ hasLeader: () => true, announceKey: () => undefined, isBusy: work.isBusy },
   });
   let turned: VoteTurn | undefined;
   void watch.turned.then((turn) => {
@@ -289,12 +295,12 @@ test('turn() waits until no switch is under way, and keeps to what was said firs
   const first = { kind: 'new-generation', records: [], contacts: [] } as const;
   watch.turn(first);
   watch.turn({ kind: 'freeze', reason: 'two of them' });
-  while (looks < 3) {
+  while (work.looks() < 3) {
     clock.advance(1_000);
     await new Promise((resolve) => setImmediate(resolve));
   }
   assert.equal(turned, undefined, 'a switch would be undone');
-  busy = false;
+  work.end();
   const looking = setInterval(() => clock.advance(1_000), 5);
   t.after(() => clearInterval(looking));
   assert.deepEqual(await watch.turned, first);
