@@ -48,7 +48,7 @@ export class VirtualTime {
 
   /** Lets events happen until a time, or until `isDone` says so after one. */
   run(untilMs: number, isDone: () => boolean = () => false): Promise<void> {
-    return withVirtualTimeouts(
+    return withSimulatedSignals(
       this,
       () =>
         new Promise((resolve, reject) => {
@@ -137,11 +137,11 @@ export function clockOf(time: VirtualTime, life: Life): Clock {
 }
 
 /**
- * The time limits that rooms set by `AbortSignal.timeout` run on simulated time while the work lasts. Errors come without
- * their stacks then: thousands are thrown on purpose, and stacks take long.
+ * The time limits that rooms set by `AbortSignal.timeout` run on simulated time while the work lasts, and `AbortSignal.any` is
+ * one that forgets. Errors come without their stacks then: thousands are thrown on purpose, and stacks take long.
  */
-async function withVirtualTimeouts(time: VirtualTime, work: () => Promise<void>): Promise<void> {
-  const real = AbortSignal.timeout;
+async function withSimulatedSignals(time: VirtualTime, work: () => Promise<void>): Promise<void> {
+  const { timeout, any } = AbortSignal;
   const { stackTraceLimit } = Error;
   Error.stackTraceLimit = 0;
   AbortSignal.timeout = (delayMs) => {
@@ -150,12 +150,37 @@ async function withVirtualTimeouts(time: VirtualTime, work: () => Promise<void>)
     time.schedule(delayMs, time.current, 'time limit', expire);
     return controller.signal;
   };
+  AbortSignal.any = anySignal;
   try {
     await work();
   } finally {
-    AbortSignal.timeout = real;
+    Object.assign(AbortSignal, { timeout, any });
     Error.stackTraceLimit = stackTraceLimit;
   }
+}
+
+/** What follows each signal; gone with it. */
+const followers = new WeakMap<AbortSignal, Set<AbortController>>();
+
+/** Node keeps a signal of its own `any` that somebody listens to until it is aborted: those of killed peers never are. */
+function anySignal(signals: Iterable<AbortSignal>): AbortSignal {
+  const controller = new AbortController();
+  const sources = [...signals];
+  const aborted = sources.find((source) => source.aborted);
+  if (aborted !== undefined) controller.abort(aborted.reason);
+  else for (const source of sources) followersOf(source).add(controller);
+  return controller.signal;
+}
+
+function followersOf(source: AbortSignal): Set<AbortController> {
+  const known = followers.get(source);
+  if (known !== undefined) return known;
+  const fresh = new Set<AbortController>();
+  followers.set(source, fresh);
+  source.addEventListener('abort', () => fresh.forEach((controller) => void controller.abort(source.reason)), {
+    once: true,
+  });
+  return fresh;
 }
 
 function isBefore(left: Happening, right: Happening): boolean {
