@@ -86,10 +86,22 @@ export function hashOf(value: unknown): string {
   return sha256Hex(encode(value));
 }
 
+/** The value itself where nothing in it is undefined, as in most: copies cost more than looking. */
 function withoutUndefined(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(withoutUndefined);
+  return holdsUndefined(value) ? copyWithoutUndefined(value) : value;
+}
+
+function holdsUndefined(value: unknown): boolean {
+  if (Array.isArray(value)) return value.some(holdsUndefined);
+  if (value === null || typeof value !== 'object' || value instanceof Uint8Array) return false;
+  for (const field of Object.values(value)) if (field === undefined || holdsUndefined(field)) return true;
+  return false;
+}
+
+function copyWithoutUndefined(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(copyWithoutUndefined);
   if (value === null || typeof value !== 'object' || value instanceof Uint8Array) return value;
   const copy: Record<string, unknown> = {};
-  for (const [key, field] of Object.entries(value)) if (field !== undefined) copy[key] = withoutUndefined(field);
+  for (const [key, field] of Object.entries(value)) if (field !== undefined) copy[key] = copyWithoutUndefined(field);
   return copy;
 }

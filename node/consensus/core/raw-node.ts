@@ -62,6 +62,37 @@ export interface RawStatus extends HardState, SoftState {
   readonly progress: readonly [raftId: number, progress: Progress][];
 }
 
+/** Asked for at each message and proposal, mostly for one field: the progress is looked up where it is read. */
+class Status implements RawStatus {
+  readonly raftId: number;
+  readonly term: number;
+  readonly vote: number;
+  readonly commit: number;
+  readonly leader: number;
+  readonly role: RaftRole;
+  readonly applied: number;
+  readonly transferTarget: number;
+  readonly members: Members;
+  readonly #tracker: Raft['tracker'];
+
+  constructor({ options, term, vote, log, leader, role, transferTarget, tracker }: Raft) {
+    this.raftId = options.raftId;
+    this.term = term;
+    this.vote = vote;
+    this.commit = log.committed;
+    this.leader = leader;
+    this.role = role;
+    this.applied = log.applied;
+    this.transferTarget = transferTarget;
+    this.members = tracker.members;
+    this.#tracker = tracker;
+  }
+
+  get progress(): RawStatus['progress'] {
+    return this.role === 'leader' ? this.#tracker.all() : [];
+  }
+}
+
 /** Why step() did not take a message. */
 export type Refusal = 'proposal-dropped' | 'local-message' | 'unknown-member';
 
@@ -196,19 +227,7 @@ export class RawNode {
   }
 
   status(): RawStatus {
-    const raft = this.#raft;
-    return {
-      raftId: raft.options.raftId,
-      ...hardStateOf(raft),
-      ...this.#softState(),
-      applied: raft.log.applied,
-      transferTarget: raft.transferTarget,
-      members: raft.tracker.members,
-      // Asked for at each proposal, and seldom needed.
-      get progress() {
-        return raft.role === 'leader' ? raft.tracker.all() : [];
-      },
-    };
+    return new Status(this.#raft);
   }
 
   firstIndex(): number {
