@@ -1,10 +1,11 @@
-// Owns which peer a front end talks to. Several sockets may be given; when the attached peer dies, the same request, with
-// the same id, goes to the next one, where a command that was already applied gives the same answer.
+// Owns which peer a front end talks to. Several sockets may be given; when the attached peer dies, or does not vote where a voter
+// is needed, the same request, with the same id, goes to the next one, where a command that was already applied gives the same
+// answer.
 
 import { setTimeout as wait } from 'node:timers/promises';
 import type { Clock } from '../node/interfaces.ts';
 import type { CommandEvent, CommandRequest } from '../protocols/control.ts';
-import { fromErrorRecord, ParleyError } from '../protocols/errors.ts';
+import { type ErrorRecord, fromErrorRecord, ParleyError } from '../protocols/errors.ts';
 
 /** What a front end needs of node/control/client.ts. */
 export type ConnectControl = (socketPath: string) => {
@@ -32,6 +33,8 @@ export interface AttachmentComponents {
 const roundPauseMs = 250;
 /** Codes that say "this peer could not carry it to the end": another peer, or the same one later, may know the answer. */
 const tryElsewhere: readonly string[] = ['no-peer-here', 'connection-lost', 'outcome-unknown', 'no-controller'];
+/** Code of a refusal by a peer's place in the fleet: another one may do it, the same one will not for being asked again. */
+const notVoter = 'not-a-voter';
 
 export const createAttachment =
   (init: AttachmentInit) =>
@@ -48,6 +51,8 @@ export const createAttachment =
             if (event.kind === 'end' || event.kind === 'error') return;
           }
         }
+        const refusal = failures.find(({ code }) => code === notVoter);
+        if (refusal !== undefined && failures.every(({ code }) => code === notVoter)) throw refusal;
         const error = failures[0] ?? new ParleyError('no-peer-here', 'no peer to ask: no local socket is known');
         if (patience.isOver()) throw error;
         yield { kind: 'progress', text: `asking again: ${error.message}`.slice(0, 200) } as const;
@@ -64,14 +69,12 @@ export const createAttachment =
     ): AsyncGenerator<CommandEvent> {
       try {
         for await (const event of connect(socket).runCommand(request, { signal })) {
-          if (event.kind === 'error' && event.error.retryable && tryElsewhere.includes(event.error.code)) {
-            throw fromErrorRecord(event.error);
-          }
+          if (event.kind === 'error' && isForOthers(event.error)) throw fromErrorRecord(event.error);
           attached = socket;
           yield event;
         }
       } catch (error) {
-        if (!(error instanceof ParleyError) || !tryElsewhere.includes(error.code)) throw error;
+        if (!(error instanceof ParleyError) || ![...tryElsewhere, notVoter].includes(error.code)) throw error;
         failures.push(error);
         if (attached === socket) attached = undefined;
       }
@@ -79,6 +82,9 @@ export const createAttachment =
 
     return { run };
   };
+
+const isForOthers = ({ code, retryable }: ErrorRecord): boolean =>
+  code === notVoter || (retryable && tryElsewhere.includes(code));
 
 function inOrder(sockets: readonly string[], attached: string | undefined): readonly string[] {
   if (attached === undefined || !sockets.includes(attached)) return sockets;

@@ -85,7 +85,7 @@ export function localActor(
 /**
  * Whether the peer that sent a request can have proven its actor: voters speak for operators and for their own root,
  * every other peer for its own root alone.
- * @throws ParleyError `not-allowed`.
+ * @throws ParleyError `not-a-voter`.
  */
 export function checkSpeaker(sender: string, actor: string, state: LedgerState): void {
   const member = state.members[sender];
@@ -93,7 +93,7 @@ export function checkSpeaker(sender: string, actor: string, state: LedgerState):
     const root = rootPeerOf(actor);
     if (root === undefined ? member.roles.includes('voter') : root === member.name) return;
   }
-  throw new ParleyError('not-allowed', `peer '${member?.name ?? sender}' may not speak for '${actor}'`, {
+  throw new ParleyError('not-a-voter', `peer '${member?.name ?? sender}' may not speak for '${actor}'`, {
     hint: 'Use the local socket of a voter.',
   });
 }
@@ -103,7 +103,7 @@ export function checkSpeaker(sender: string, actor: string, state: LedgerState):
  *
  * Root on a voter has every role. Root elsewhere reads, and commands that device alone: it may roll its own host back, and
  * retry or abort a rollback of it. Operators have the roles of the policy in force.
- * @throws ParleyError `not-allowed`.
+ * @throws ParleyError `not-allowed`, or `not-a-voter` where root on a voter may.
  */
 export function authorise(actor: string, command: Command, state: LedgerState): void {
   if (isReadCommand(command.name)) return;
@@ -113,7 +113,7 @@ export function authorise(actor: string, command: Command, state: LedgerState): 
   if (root === undefined) throw refusal(actor, command.name, needed, state);
   if (concernsAlone(command, root, state)) return;
   throw new ParleyError(
-    'not-allowed',
+    'not-a-voter',
     `'${actor}' may not ${commandWords(command.name)}: '${root}' is no voter, so its socket reads and commands '${root}' alone`,
     { hint: `Use the local socket of a voter (${votersOf(state).join(', ')}).` },
   );

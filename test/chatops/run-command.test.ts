@@ -118,6 +118,22 @@ test('runParsed() asks the next peer with the same id when the attached one dies
   assert.equal(dying.requests.length, 1);
 });
 
+test('runParsed() asks the next peer where the attached one has no vote any more, and says so where none has', async (t) => {
+  const member = await startFakePeer(t, async function* ({ command }) {
+    yield command.name === 'tasks' ? endEvent() : errorEvent('not-a-voter');
+  });
+  const voter = await startFakePeer(t, answering(endEvent({ task: 't3' })));
+  const attachment = attachTo([member.socket, voter.socket], 60_000);
+  assert.equal(await runParsed(parsed('deploy @all'), runContextOf(attachment, collectOutput())), 0);
+  assert.equal(await runParsed(parsed('deploy @all'), runContextOf(attachment, collectOutput())), 0);
+  assert.deepEqual([member.requests.length, voter.requests.length], [1, 2]);
+  const alone = collectOutput();
+  const asked = member.requests.length;
+  const lonely = attachTo([member.socket], 60_000);
+  assert.equal(await runParsed(parsed('deploy @all'), runContextOf(lonely, alone)), 1);
+  assert.equal(member.requests.length, asked + 1, 'nothing is gained by asking again');
+});
+
 test('runParsed() asks again with the same id while the outcome is unknown', async (t) => {
   const requests: CommandRequest[] = [];
   const peer = await startFakePeer(t, async function* (request) {

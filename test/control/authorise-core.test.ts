@@ -89,7 +89,7 @@ test('authorise() lets each role give its commands and no others', () => {
 test('authorise() lets root of another peer read and command that device alone', () => {
   assert.deepEqual(allowed('root@web1').sort(), [...reads, 'rollback'].sort());
   assert.throws(() => authorise('root@web1', { name: 'rollback', host: 'hub' }, factsWith()), {
-    code: 'not-allowed',
+    code: 'not-a-voter',
     hint: 'Use the local socket of a voter (hub).',
   });
   const own = buildTask({ id: 't1', type: 'rollback', hosts: ['web1'] });
@@ -149,6 +149,6 @@ test('checkSpeaker() believes voters about operators and every peer about its ow
     ['hub', 'root@web1'],
     ['stranger', 'root@stranger'],
   ] as const) {
-    assert.throws(() => checkSpeaker(peerId(sender), actor, facts), { code: 'not-allowed' }, `${sender} for ${actor}`);
+    assert.throws(() => checkSpeaker(peerId(sender), actor, facts), { code: 'not-a-voter' }, `${sender} for ${actor}`);
   }
 });

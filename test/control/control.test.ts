@@ -90,7 +90,7 @@ test('createControl() rolls a host back to what it ran before, also by root of t
   const back = endOf(await rig.ask('web1', { name: 'rollback', host: 'web1' }));
   assert.equal(back.outcome, 'succeeded', back.text);
   assert.equal(rig.fleet.state().devices.web1?.running, storePath('system-web1-1.0'));
-  assert.equal(errorOf(await rig.ask('web1', { name: 'rollback', host: 'web2' })).code, 'not-allowed');
+  assert.equal(errorOf(await rig.ask('web1', { name: 'rollback', host: 'web2' })).code, 'not-a-voter');
   assert.match(errorOf(await rig.ask('hub', { name: 'rollback', host: 'wbe1' })).hint ?? '', /Did you mean web1/);
 });
 

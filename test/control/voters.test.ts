@@ -146,7 +146,7 @@ test('commands about voters refuse what cannot be, with what to do instead', asy
   assert.match((await refused({ name: 'voters-add', host: 'v2' })).message, /'v2' is a voter already/);
   assert.match((await refused({ name: 'voters-remove', host: 'web1' })).message, /'web1' is no voter/);
   assert.equal((await refused({ name: 'peers-remove', host: 'gone9' })).code, 'unknown-host');
-  assert.equal((await refused({ name: 'peers-remove', host: 'web2' }, 'web1')).code, 'not-allowed');
+  assert.equal((await refused({ name: 'peers-remove', host: 'web2' }, 'web1')).code, 'not-a-voter');
   assert.match((await refused({ name: 'voters-add', host: 'web2' }, 'web1')).message, /may not voters add/);
   assert.equal(rig.fleet.entriesOf('member-removed').length, 0);
 });
