@@ -1,5 +1,5 @@
 // Owns the ways in which a voter can make too much or too little of what other voters say: what it takes for granted, what it
-// answers to no end, and what it does not see.
+// answers to no end, and what it does not see. Also what a controller answers without their word.
 
 import type { Mutant } from './mutant.ts';
 
@@ -7,6 +7,7 @@ const core = 'node/consensus';
 const messages = 'test/consensus/message.test.ts';
 const snapshots = 'test/consensus/snapshot-links.test.ts';
 const putBack = 'test/consensus/put-back.test.ts';
+const leadership = 'test/node/leadership.test.ts';
 
 export const voterMutants: readonly Mutant[] = [
   {
@@ -99,5 +100,19 @@ export const voterMutants: readonly Mutant[] = [
     text: 'if (!isNewer) throw',
     replacement: 'if (false) throw',
     tests: [snapshots],
+  },
+  {
+    name: 'answers reads as the controller that it may be no more',
+    file: 'node/control/control.ts',
+    text: 'if (current && isReadCommand(command.name)) {',
+    replacement: 'if (false) {',
+    tests: ['test/control/reads.test.ts'],
+  },
+  {
+    name: 'confirms its leadership by itself',
+    file: 'node/wiring/leadership.ts',
+    text: 'await consensus.readIndex({ signal });',
+    replacement: 'signal.throwIfAborted();',
+    tests: [leadership],
   },
 ];

@@ -245,9 +245,10 @@ export class FakeFleet {
           this.#leadership.add(listener);
           return () => this.#leadership.delete(listener);
         },
-        confirm: async () => {
-          if (this.leader !== self) throw new ParleyError('not-controller', 'no majority', { retryable: true });
-        },
+        confirm: () =>
+          this.#effect(self, 'confirm', () => {
+            if (this.leader !== self) throw new ParleyError('not-controller', 'no majority', { retryable: true });
+          }),
       },
       voters: null,
       blobs: {
