@@ -65,10 +65,8 @@ export interface PeerArguments {
   readonly site: string;
   /** Of `join`; of `trust` the hash of a record. */
   readonly token: string;
-  /** The recovery key's file; undefined with --without-key. */
-  readonly key: string | undefined;
-  readonly isShown: boolean;
-  readonly isConfirmed: boolean;
+  /** What `recover` is to begin: signed with the key in a file, or null for --without-key. Null itself: it only shows. */
+  readonly beginning: { readonly keyFile: string | null; readonly isConfirmed: boolean } | null;
   /** The content of a new configuration file; checked when it is written. */
   readonly newConfig: Record<string, unknown>;
   readonly untilStdinCloses: boolean;
@@ -103,9 +101,15 @@ function checkNeeds(command: PeerArguments['command'], token: string, values: Va
   if (command === 'trust' && !/^[0-9a-f]{64}$/.test(token)) {
     throw new Error('trust needs the whole hash of a record, as `parley recover` printed it');
   }
-  if (command !== 'recover') return;
-  const ways = [values.key, values['without-key'], values.show].filter((way) => way !== undefined);
-  if (ways.length !== 1) throw new Error('recover needs one of --show, --key FILE and --without-key');
+  if (command === 'recover') checkWay(values);
+}
+
+function checkWay({ key, show, yes, 'without-key': withoutKey }: Values): void {
+  const ways = [key, withoutKey].filter((way) => way !== undefined);
+  if (show && (yes || ways.length > 0)) {
+    throw new Error('--show goes alone, without --yes, --key and --without-key: it only says how far the peer is');
+  }
+  if (!show && ways.length !== 1) throw new Error('recover needs one of --show, --key FILE and --without-key');
 }
 
 function parsed(command: PeerArguments['command'], token: string, values: Values): PeerArguments {
@@ -113,9 +117,7 @@ function parsed(command: PeerArguments['command'], token: string, values: Values
   return {
     command,
     token,
-    key: values.key,
-    isShown: values.show ?? false,
-    isConfirmed: values.yes ?? false,
+    beginning: values.show ? null : { keyFile: values.key ?? null, isConfirmed: values.yes ?? false },
     state: values.state,
     config: values.config,
     name: values.name ?? '',

@@ -60,15 +60,16 @@ async function beginMembership(
 
 async function beginGeneration(given: PeerArguments, stateFolder: string): Promise<Answer> {
   const { recover, survey } = await import('./recovery.ts');
-  if (!given.isConfirmed) {
+  const { beginning } = given;
+  if (!beginning?.isConfirmed) {
     const found = await survey(stateFolder);
     const lines = surveyLines(found);
-    if (given.isShown) return { document: surveyDocument(found), lines };
+    if (beginning === null) return { document: surveyDocument(found), lines };
     throw new ParleyError('usage', `nothing was changed.\n${lines.join('\n')}`, {
-      hint: `Give --yes as well to begin generation ${found.generation + 1} on '${found.name}': the rest of the fleet then follows it for good.`,
+      hint: `Give --yes as well to begin generation ${found.nextGeneration} on '${found.name}': the rest of the fleet then follows it for good.`,
     });
   }
-  const { survey: found, record, oldLog } = await recover({ stateFolder, keyFile: given.key ?? null });
+  const { survey: found, record, oldLog } = await recover({ stateFolder, keyFile: beginning.keyFile });
   const hash = generationHash(record);
   const how =
     record.signature === null
@@ -99,7 +100,7 @@ function surveyDocument({ recoveryKey: _, ...found }: Survey): Record<string, un
 }
 
 function surveyLines(found: Survey): string[] {
-  const { name, fleet, generation, term, index, chainHash, timeMs, head } = found;
+  const { name, fleet, generation, nextGeneration, term, index, chainHash, timeMs, head } = found;
   return [
     `'${name}' of fleet ${fleet.slice(0, 12)}, generation ${generation}, has the ledger up to`,
     `  term ${term}, entry ${index}, written ${new Date(timeMs).toISOString()}, chain hash ${chainHash.slice(0, 12)}; project at ${head?.slice(0, 8) ?? 'no commit'}`,
@@ -107,6 +108,7 @@ function surveyLines(found: Survey): string[] {
     `Voters: ${found.voters.join(', ')}. Members: ${found.members.join(', ')}.`,
     'Stop the other survivors and compare: recover on the one with the highest generation, among these with the highest',
     'term, among these with the highest entry. What was acknowledged after that entry is lost.',
+    `A recovery here begins generation ${nextGeneration}.`,
   ];
 }
 

@@ -21,7 +21,10 @@ export interface Survey {
   readonly peer: string;
   readonly name: string;
   readonly fleet: string;
+  /** The newest that it has accepted: its ledger may not have come to it yet. */
   readonly generation: number;
+  /** The one that recover() would begin. */
+  readonly nextGeneration: number;
   /** Of the last entry that it has. */
   readonly index: number;
   readonly term: number;
@@ -64,8 +67,8 @@ export async function recover(init: {
 }): Promise<{ readonly survey: Survey; readonly record: GenerationRecord; readonly oldLog: string | null }> {
   const { stateFolder, keyFile, folder = createVoteFolder(stateFolder) } = init;
   const pem = keyFile === null ? null : await readKey(keyFile);
-  return withSurvivor(stateFolder, async ({ found, generations, hasLog, keepLedger }) => {
-    const number = Math.max(found.generation, generations.at(-1)?.number ?? 0) + 1;
+  return withSurvivor(stateFolder, async ({ found, hasLog, keepLedger }) => {
+    const number = found.nextGeneration;
     const recordFor = (key: string): GenerationRecord => {
       const { fleet, peer, index, term, chainHash, recoveryKey } = found;
       const voters = [{ raftId: number * raftIdsPerGeneration, peer, key }];
@@ -93,7 +96,6 @@ async function readKey(file: string): Promise<string> {
 
 interface Survivor {
   readonly found: Survey;
-  readonly generations: readonly GenerationRecord[];
   readonly hasLog: boolean;
   /** Writes the ledger as it was found, its last entry included, to the disk. */
   readonly keepLedger: (folder: Pick<VoteFolder, 'carryOut'>) => Promise<void>;
@@ -112,8 +114,9 @@ async function withSurvivor<T>(stateFolder: string, work: (survivor: Survivor) =
     try {
       const log = hasLog ? await applyLog(stateFolder, membership, ledger) : logless(membership);
       await ledger.snapshot();
-      const found = describe(ledger.state(), { peer, name, ledgerDamage, ...log });
-      return await work({ found, generations, hasLog, keepLedger: opened.keep });
+      const generation = Math.max(ledger.state().generation, ...generations.map(({ number }) => number));
+      const found = describe(ledger.state(), { peer, name, generation, ledgerDamage, ...log });
+      return await work({ found, hasLog, keepLedger: opened.keep });
     } finally {
       await opened.close();
     }
@@ -173,20 +176,23 @@ function isFolder(path: string): Promise<boolean> {
   );
 }
 
-function describe(state: LedgerState, found: Pick<Survey, 'peer' | 'name' | 'ledgerDamage'> & LogFindings): Survey {
+function describe(
+  state: LedgerState,
+  found: Pick<Survey, 'peer' | 'name' | 'generation' | 'ledgerDamage'> & LogFindings,
+): Survey {
   const own = memberNamed(state, found.name);
   if (own?.peer !== found.peer) {
     throw new ParleyError('not-a-member', `the ledger of '${found.name}' does not know it as a member yet`, {
       hint: 'Recover on another survivor.',
     });
   }
-  const { fleet, generation, index, term, chainHash, timeMs, head, recoveryKey } = state;
+  const { fleet, index, term, chainHash, timeMs, head, recoveryKey } = state;
   const voters = votingMembers(state).map(({ name }) => name);
   const members = Object.values(state.members).map(({ name }) => name);
   return {
     ...found,
     fleet,
-    generation,
+    nextGeneration: found.generation + 1,
     index,
     term,
     chainHash,

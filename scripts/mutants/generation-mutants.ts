@@ -9,6 +9,7 @@ const damagedLedger = 'test/node/damaged-ledger.test.ts';
 const vote = 'test/node/vote.test.ts';
 const voting = 'test/node/voting.test.ts';
 const exchange = 'test/node/generation-exchange.test.ts';
+const recovery = 'test/node/recovery.test.ts';
 
 export const generationMutants: readonly Mutant[] = [
   {
@@ -31,6 +32,20 @@ export const generationMutants: readonly Mutant[] = [
     text: 'for (const peer of answered.keys()) answered.set(peer, false);',
     replacement: 'for (const peer of answered.keys()) answered.set(peer, true);',
     tests: [exchange],
+  },
+  {
+    name: 'begins a generation for who only asked to be shown',
+    file: 'node/arguments.ts',
+    text: 'if (show && (yes || ways.length > 0)) {',
+    replacement: 'if (show && ways.length > 0) {',
+    tests: [recovery],
+  },
+  {
+    name: 'shows the generation of the ledger where a newer one is accepted',
+    file: 'node/recovery.ts',
+    text: '...generations.map(({ number }) => number)',
+    replacement: '...generations.map(() => 0)',
+    tests: [recovery],
   },
   {
     name: 'recovers from nothing where the ledger is damaged and the log starts later',

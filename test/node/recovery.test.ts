@@ -81,8 +81,44 @@ test('parley recover asks for --yes, and shows what would be lost', async (t) =>
   assert.match(unsigned, new RegExp(`as root: parley trust ${generationHash(record)}`));
 });
 
+test('parley recover --show begins nothing, whatever is said with it', async (t) => {
+  const stateFolder = await survivor(t);
+  const key = keyOf(stateFolder);
+  for (const words of [
+    ['--yes'],
+    ['--key', key],
+    ['--key', key, '--yes'],
+    ['--without-key'],
+    ['--without-key', '--yes'],
+  ]) {
+    const all = ['recover', '--show', ...words, '--state', stateFolder];
+    await assert.rejects(async () => carryOutPeerCommand(parsePeerArguments(all), process.stdin), {
+      code: 'usage',
+      message: /--show goes alone/,
+    });
+  }
+  assert.equal((await loadMembership(stateFolder)).generations, undefined);
+});
+
+test('parley recover names the generation that it has accepted and the one that it would begin', async (t) => {
+  const stateFolder = await survivor(t);
+  const run = (...words: string[]) =>
+    carryOutPeerCommand(parsePeerArguments(['recover', ...words, '--state', stateFolder]), process.stdin);
+  await recover({ stateFolder, keyFile: keyOf(stateFolder) });
+  const shown = (await run('--show')).join('\n');
+  assert.match(shown, /, generation 1, has the ledger up to\n {2}term 1, entry 1,/);
+  assert.match(shown, /A recovery here begins generation 2\./);
+  await createVoteFolder(stateFolder).carryOut({ kind: 'new-generation', records: [recordOf(2)], contacts });
+  const [document = ''] = await run('--show', '--json');
+  const { generation, nextGeneration } = JSON.parse(document);
+  assert.deepEqual([generation, nextGeneration], [2, 3]);
+  await assert.rejects(run('--without-key'), { code: 'usage', hint: /begin generation 3/ });
+  assert.equal((await recover({ stateFolder, keyFile: keyOf(stateFolder) })).record.number, 3);
+});
+
 test('parsePeerArguments() refuses what recover and trust do not understand', () => {
-  for (const words of [['recover'], ['recover', '--show', '--without-key'], ['trust'], ['trust', 'abc']]) {
+  const both = ['recover', '--key', 'recovery.key', '--without-key'];
+  for (const words of [['recover'], ['recover', '--yes'], both, ['trust'], ['trust', 'abc']]) {
     assert.throws(() => parsePeerArguments(words), { code: 'usage' });
   }
   assert.equal(parsePeerArguments(['trust', hash('record')]).token, hash('record'));
