@@ -4,12 +4,13 @@ import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { defaultStateFolder } from '../node/config.ts';
 import { connectControl, controlSocketPath } from '../node/control/client.ts';
-import { ParleyError, toErrorRecord } from '../protocols/errors.ts';
+import { ParleyError } from '../protocols/errors.ts';
 import { createAttachment } from './attachment.ts';
+import { programOptions } from './command-spec.ts';
 import { createConsoleLine, runShell } from './console-line.ts';
 import { parseWords } from './grammar.ts';
 import { renderCommandHelp, renderHelp } from './help.ts';
-import { printError, type RunContext, runParsed } from './run-command.ts';
+import { printRefusal, type RunContext, runParsed } from './run-command.ts';
 import { createTerminalOutput, readerGoneStatus, terminalClock } from './terminal.ts';
 
 /** A peer that restarts or fails over is back within this time. */
@@ -48,7 +49,7 @@ export async function runCli(arguments_: readonly string[]): Promise<number> {
     return await runOnce(options, context);
   } catch (error) {
     output.live.clear();
-    return printError(toErrorRecord(error), output);
+    return printRefusal(error, arguments_, output);
   }
 }
 
@@ -116,11 +117,11 @@ function readOptions(arguments_: readonly string[]): Options {
       else given.set(name, value);
     }
   };
-  takeOptions(['--state', '--config', '--work', '--as']);
+  takeOptions(Object.keys(programOptions));
   const words = arguments_.slice(index);
   if (words[0] === 'console') {
     index += 1;
-    takeOptions(['--state', '--config', '--work', '--as', '--run']);
+    takeOptions([...Object.keys(programOptions), '--run']);
     if (index < arguments_.length) throw new ParleyError('usage', `'console' does not take '${arguments_[index]}'`);
   }
   const work = given.get('--work');

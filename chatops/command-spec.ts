@@ -44,6 +44,14 @@ export interface CommandSpec {
   readonly build: (words: GivenWords) => unknown;
 }
 
+/** Options of the program, before the command, and what their values are called. */
+export const programOptions: Readonly<Record<string, string>> = {
+  '--state': 'DIR',
+  '--config': 'FILE',
+  '--work': 'DIR',
+  '--as': 'NAME',
+};
+
 export const noWait: OptionSpec = { name: 'no-wait', summary: 'return at once instead of following the task' };
 export const task: ArgumentSpec = { name: 'TASK', kind: 'task', required: true };
 export const host: ArgumentSpec = { name: 'HOST', kind: 'host', required: true };

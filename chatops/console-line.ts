@@ -4,10 +4,10 @@
 import { type StdioOptions, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { constants } from 'node:os';
-import { ParleyError, toErrorRecord } from '../protocols/errors.ts';
+import { ParleyError } from '../protocols/errors.ts';
 import { parseWords, splitWords } from './grammar.ts';
 import { renderCommandHelp, renderHelp } from './help.ts';
-import { type ExitStatus, printError, type RunContext, runParsed } from './run-command.ts';
+import { type ExitStatus, printRefusal, type RunContext, runParsed } from './run-command.ts';
 
 /** A command that only this console has, such as the demo's. */
 export interface LocalCommand {
@@ -85,7 +85,7 @@ export function createConsoleLine(init: ConsoleLineInit): ConsoleLine {
       return await runWords(splitWords(text), context);
     } catch (error) {
       context.output.live.clear();
-      return printError(toErrorRecord(error), context.output);
+      return printRefusal(error, text.split(/\s/), context.output);
     }
   }
 }

@@ -4,7 +4,7 @@
 import { check, problemOf } from '../protocols/codec.ts';
 import { type Command, commandSchema } from '../protocols/control.ts';
 import { ParleyError } from '../protocols/errors.ts';
-import type { CommandSpec, GivenWords, OptionSpec } from './command-spec.ts';
+import { type CommandSpec, type GivenWords, type OptionSpec, programOptions } from './command-spec.ts';
 import { commandNames, namedSpec, secondWords, usageOf } from './commands.ts';
 import { nearestNames } from './nearest.ts';
 
@@ -188,10 +188,17 @@ function findOption(spec: CommandSpec, name: string): OptionSpec | undefined {
 }
 
 function unknownOption(spec: CommandSpec, name: string): ParleyError {
+  return usageError(`'${spec.name}' has no option '${name}'`, optionHint(spec, name));
+}
+
+function optionHint(spec: CommandSpec, name: string): string {
+  const value = programOptions[name];
+  if (value !== undefined) {
+    return `It goes before the command, where the program is started: parley ${name} ${value} ${spec.name}`;
+  }
   const known = [...spec.options, ...everywhere].map((option) => `--${option.name}`);
   const nearest = nearestNames(name, known);
-  const hint = nearest.length === 0 ? usageHint(spec) : `Did you mean ${nearest.join(' or ')}?`;
-  return usageError(`'${spec.name}' has no option '${name}'`, hint);
+  return nearest.length === 0 ? usageHint(spec) : `Did you mean ${nearest.join(' or ')}?`;
 }
 
 function usageHint(spec: CommandSpec): string {

@@ -4,7 +4,7 @@
 import { randomBytes } from 'node:crypto';
 import { check } from '../protocols/codec.ts';
 import type { CommandEvent, CommandRequest } from '../protocols/control.ts';
-import { type ErrorRecord, ParleyError, toErrorRecord } from '../protocols/errors.ts';
+import { type ErrorRecord, errorDocument, ParleyError, toErrorRecord } from '../protocols/errors.ts';
 import { type LogLine, noticesViewSchema } from '../protocols/views.ts';
 import type { Attachment } from './attachment.ts';
 import type { CardContext } from './card-context.ts';
@@ -56,6 +56,13 @@ export async function runParsed(parsed: ParsedCommand, context: RunContext): Pro
     live.clear();
     return printer.fail(toErrorRecord(error));
   }
+}
+
+/** Prints why these words of a command line came to nothing: with --json among them, also as the document that is waited for. */
+export function printRefusal(error: unknown, words: readonly string[], output: Output): ExitStatus {
+  const record = toErrorRecord(error);
+  if (words.includes('--json')) output.out(errorDocument(record));
+  return printError(record, output);
 }
 
 /** Prints an error and its hint, and gives the exit status that its code stands for. */

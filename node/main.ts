@@ -1,6 +1,6 @@
 // Owns the life of a peer's process: arguments, configuration, start, wait, stop.
 
-import { toErrorRecord } from '../protocols/errors.ts';
+import { errorDocument, toErrorRecord } from '../protocols/errors.ts';
 import { type PeerArguments, parsePeerArguments, usage } from './arguments.ts';
 import { loadConfig } from './config.ts';
 import { carryOutPeerCommand } from './peer-command.ts';
@@ -25,11 +25,15 @@ async function run(given: PeerArguments): Promise<void> {
 
 const exitStatuses: Readonly<Record<string, number>> = { usage: 2, removed: 4 };
 
+const words = process.argv.slice(2);
 try {
-  await main(process.argv.slice(2));
+  await main(words);
   process.exit(0);
 } catch (error) {
-  const { code, message, hint } = toErrorRecord(error);
+  const record = toErrorRecord(error);
+  const { code, message, hint } = record;
+  // Also where the words could not be read any further.
+  if (words.includes('--json')) console.log(errorDocument(record));
   console.error(`parley: ${message}${hint ? `\n${hint}` : ''}`);
   if (code === 'internal') console.error(error);
   process.exit(exitStatuses[code] ?? 1);

@@ -41,6 +41,11 @@ export function toErrorRecord(error: unknown): ErrorRecord {
   return { code: 'internal', message: error instanceof Error ? error.message : String(error), retryable: false };
 }
 
+/** What a command prints with --json where it has no answer: one line, so that it is whole among others that follow each other. */
+export function errorDocument(error: ErrorRecord): string {
+  return JSON.stringify({ version: 1, error });
+}
+
 /** The inverse of toErrorRecord, for the side that received the record. */
 export function fromErrorRecord(record: ErrorRecord): ParleyError {
   const init = { retryable: record.retryable };

@@ -11,7 +11,7 @@ import { bytesText, columnsMax, wrap } from '../chatops/words.ts';
 import { defaultStateFolder, type LoadedConfig, loadConfig } from '../node/config.ts';
 import { controlSocketPath } from '../node/control/client.ts';
 import { createLogger, createNix, createProcessRunner } from '../node/host/index.ts';
-import { ParleyError, toErrorRecord } from '../protocols/errors.ts';
+import { errorDocument, ParleyError, toErrorRecord } from '../protocols/errors.ts';
 
 type Verdict = 'good' | 'warning' | 'trouble';
 
@@ -188,12 +188,18 @@ function print(findings: readonly Finding[]): void {
   }
 }
 
-async function main(): Promise<number> {
+function readOptions() {
   const text = { type: 'string' } as const;
-  const { values } = parseArgs({
-    options: { state: text, config: text, json: { type: 'boolean' } },
-    allowPositionals: true,
-  });
+  try {
+    const options = { state: text, config: text, json: { type: 'boolean' } } as const;
+    return parseArgs({ options, allowPositionals: true }).values;
+  } catch (cause) {
+    throw new ParleyError('usage', (cause as Error).message, { cause });
+  }
+}
+
+async function main(): Promise<number> {
+  const values = readOptions();
   const fromConfig = values.config === undefined ? defaultStateFolder() : path.dirname(path.resolve(values.config));
   const findings = await examine(values.state === undefined ? fromConfig : path.resolve(values.state), values.config);
   if (values.json === true) console.log(JSON.stringify({ version: 1, findings }, undefined, 2));
@@ -204,7 +210,8 @@ async function main(): Promise<number> {
 try {
   process.exitCode = await main();
 } catch (error) {
-  const { message } = error instanceof ParleyError ? error : (error as Error);
-  console.error(`parley doctor: ${message}`);
+  const record = toErrorRecord(error);
+  if (process.argv.includes('--json')) console.log(errorDocument(record));
+  console.error(`parley doctor: ${record.message}`);
   process.exitCode = 2;
 }

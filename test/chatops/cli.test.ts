@@ -90,6 +90,28 @@ test('parley prints the view alone with --json, before or after the command', as
   assert.match(fromConfig.stdout, /controller home-gate/);
 });
 
+test('parley prints a document with --json for what it does not understand or cannot do, too', async (t) => {
+  const stateFolder = await temporaryFolder(t);
+  const lines: readonly [words: string, status: number, code: string][] = [
+    ['--json voters add', 2, 'usage'],
+    ['voters add --json', 2, 'usage'],
+    ['--json --stat x status', 2, 'usage'],
+    ['help nothing --json', 2, 'usage'],
+    ['recover --json', 2, 'usage'],
+    ['trust abc --json', 2, 'usage'],
+    [`recover --show --json --state ${stateFolder}`, 1, 'not-enrolled'],
+    [`--state ${stateFolder} trust ${'ab'.repeat(32)} --json`, 1, 'not-enrolled'],
+    ['doctor --json --bogus', 2, 'usage'],
+  ];
+  for (const [line, status, code] of lines) {
+    const run = await parley(line.split(' '));
+    assert.equal(run.status, status, line);
+    const { version, error } = JSON.parse(run.stdout);
+    assert.deepEqual([version, error.code, error.retryable], [1, code, false], line);
+    assert.ok(run.stderr.includes(error.message), line);
+  }
+});
+
 test('parley sends only a checkout that the fleet knows, or the one that was named', async (t) => {
   const peer = await startFakePeer(t, answering(endEvent()));
   const unrelated = await temporaryFolder(t);

@@ -97,6 +97,13 @@ test('runScript() rejects when the file cannot be read', async () => {
   await assert.rejects(runScript(readScript('/nonexistent/script'), line, context), { code: 'script-unreadable' });
 });
 
+test('a line with --json that is not understood is answered by a document', async (t) => {
+  const { status, output } = await run(t, 'as bob voters add --json\n');
+  assert.equal(status, 2);
+  assert.equal(JSON.parse(output.outLines[1] ?? '').error.code, 'usage');
+  assert.match(output.errLines[0] ?? '', /'voters add' needs HOST/);
+});
+
 test('as NAME speaks as that operator for one line', async (t) => {
   const { peer, status } = await run(t, 'as bob approve t3\nstatus\n');
   assert.equal(status, 0);

@@ -83,6 +83,12 @@ test('parseLine() says what is wrong and how it is written', () => {
   refused('deploy', /needs SELECTOR/, /Usage: deploy SELECTOR \[--keep-going\]/);
   refused('deploy web1, web2', /does not take 'web2': quote/, /Usage: deploy/);
   refused('deploy @all --keepgoing', /no option '--keepgoing'/, /--keep-going/);
+  refused(
+    'voters --state /srv/gate',
+    /^'voters' has no option '--state'$/,
+    /goes before the command.*: parley --state DIR voters$/,
+  );
+  refused('voters add web1 --as=alice', /no option '--as'/, /: parley --as NAME voters add$/);
   refused('deploy @all --commit', /'--commit' needs MESSAGE/, /Usage/);
   refused('deploy @all --keep-going=yes', /takes no value/, /Usage/);
   refused(
