@@ -8,6 +8,7 @@ import type { LedgerState, Member } from '../../protocols/ledger-state.ts';
 import type { Clock } from '../interfaces.ts';
 import type { AppliedListener, MeshMembersView, RaftMembersView } from './ledger-types.ts';
 import type { ProvenVoters } from './voter-set-watch.ts';
+import { countedVoter } from './voters-core.ts';
 import type { WayBack } from './way-back.ts';
 
 /** In a fleet below this every peer stays connected to every other. */
@@ -158,10 +159,8 @@ function contactOf({ peer, addresses, raftId }: Member): JoinContact {
  * force until consensus knows it no more, since the change may need its word; an id that a newer one has taken the place of
  * is nobody's.
  */
-function spokenRaftId({ peer, raftId }: Member, { voterSet, learners, allotted }: LedgerState): number {
-  if (raftId > 0) return raftId;
-  const learning = allotted.filter((voter) => learners.includes(voter.raftId));
-  return [...allVoters(voterSet), ...learning].find((voter) => voter.peer === peer)?.raftId ?? 0;
+function spokenRaftId({ peer, raftId }: Member, state: LedgerState): number {
+  return raftId > 0 ? raftId : (countedVoter(state, peer)?.raftId ?? 0);
 }
 
 /** A proven voter beside what is known of it: the newest raft id is the one that it speaks under. */

@@ -32,9 +32,12 @@ export const voterAdded: Handler<'voter-added'> = (state, { peer, replaces }) =>
     const text = `the fleet has ${count} voters: ${votersMax} is the limit`;
     throw refusal('too-many-voters', text, 'Replace a voter or remove one first.');
   }
+  // Whose vote is only being taken gets it back as it is: under another raft id nobody would hear what it still says under this.
+  const counted = countedVoter(state, peer);
   const voting: Member = {
     ...withoutVote(member),
     roles: [...member.roles, 'voter' as const].sort(),
+    ...(counted === undefined ? {} : { raftId: counted.raftId, voterKey: counted.key }),
     ...(replaces === null ? {} : { replaces }),
   };
   return { state: putRecord(state, 'members', peer, voting) };
@@ -68,9 +71,8 @@ export const memberRemoved: Handler<'member-removed'> = (state, { peer }) => {
 
 /** Drops those who were removed and whom consensus does not know any more. */
 function withoutLeft(state: LedgerState): LedgerState {
-  const learners = state.learners.map((raftId) => voterOf(state, raftId));
-  const counted = new Set([...allVoters(state.voterSet), ...learners].map((voter) => voter?.peer));
-  const left = Object.values(state.members).filter(({ leaving, peer }) => leaving === true && !counted.has(peer));
+  const isCounted = (peer: string): boolean => countedVoter(state, peer) !== undefined;
+  const left = Object.values(state.members).filter(({ leaving, peer }) => leaving === true && !isCounted(peer));
   if (left.length === 0) return state;
   const removed = left.map(({ peer, name }) => ({ peer, name, atMs: state.timeMs }));
   const peers = left.map(({ peer }) => peer);
@@ -105,6 +107,7 @@ export const generationBegun: Handler<'generation-begun'> = (state, record, meta
     learners: [],
     joint: null,
     voterSet: generationVoters(record),
+    allotted: record.voters.map(({ raftId, peer, key }) => ({ raftId, peer, key })),
   };
   for (const member of votingMembers(state)) next = putRecord(next, 'members', member.peer, withoutVote(member));
   for (const { raftId, peer, key } of record.voters) {
@@ -147,6 +150,13 @@ export function configured(state: LedgerState, at: { readonly index: number; rea
 export function voterOf({ voterSet, allotted }: LedgerState, raftId: number): VoterIdentity | undefined {
   const known = [...allVoters(voterSet), ...allotted];
   return known.find((voter) => voter.raftId === raftId);
+}
+
+/** What consensus counts a peer as, its vote or its learning; of several the newest. Undefined for who has no part in it. */
+export function countedVoter(state: LedgerState, peer: string): VoterIdentity | undefined {
+  const learners = state.learners.flatMap((raftId) => voterOf(state, raftId) ?? []);
+  const own = [...allVoters(state.voterSet), ...learners].filter((voter) => voter.peer === peer);
+  return own.toSorted((one, other) => other.raftId - one.raftId)[0];
 }
 
 /** True when the entry gives exactly its voters, each with the key that the raft id was allotted to. */

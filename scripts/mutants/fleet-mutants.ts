@@ -42,6 +42,13 @@ export const fleetMutants: readonly Mutant[] = [
     tests,
   },
   {
+    name: 'in a fleet: allots another raft id to a voter whose vote is only being taken',
+    file: 'node/ledger/voters-core.ts',
+    text: '...(counted === undefined ? {} : { raftId: counted.raftId, voterKey: counted.key }),',
+    replacement: '',
+    tests,
+  },
+  {
     name: 'in a fleet: no floor on devices',
     file: 'node/device/device-core.ts',
     text: "if (age < 0) return 'ignore';",

@@ -138,9 +138,23 @@ export const membershipMutants: readonly Mutant[] = [
   {
     name: 'drops a removed voter before consensus does',
     file: 'node/ledger/voters-core.ts',
-    text: 'leaving === true && !counted.has(peer)',
+    text: 'leaving === true && !isCounted(peer)',
     replacement: 'leaving === true',
     tests: [rules],
+  },
+  {
+    name: 'allots another raft id to a voter whose vote is only being taken',
+    file: 'node/ledger/voters-core.ts',
+    text: '...(counted === undefined ? {} : { raftId: counted.raftId, voterKey: counted.key }),',
+    replacement: '',
+    tests: [rules],
+  },
+  {
+    name: 'forgets whom a generation allotted its raft ids to',
+    file: 'node/ledger/voters-core.ts',
+    text: '    allotted: record.voters.map(({ raftId, peer, key }) => ({ raftId, peer, key })),\n',
+    replacement: '',
+    tests: ['test/ledger/generations.test.ts'],
   },
   {
     name: 'leaves the invites of a removed peer open',

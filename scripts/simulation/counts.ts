@@ -35,6 +35,7 @@ const none = {
   peerRemovals: 0,
   votesTakenUp: 0,
   votesGivenUp: 0,
+  votesGivenBack: 0,
   departures: 0,
   writes: 0,
   reads: 0,

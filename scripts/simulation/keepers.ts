@@ -1,5 +1,6 @@
 // Owns what people do about who votes and who belongs to a simulated fleet, as `voters add|remove|replace` and `peers remove`
-// do it: one change at a time, waited for until everybody has heard of it, however long faults hold it up.
+// do it: one change at a time, waited for until everybody has heard of it, however long faults hold it up; but a removal may be
+// taken back while it is under way.
 
 import type { EntryDraft } from '../../protocols/ledger-entries.ts';
 import { votingMembers } from '../../protocols/ledger-rules.ts';
@@ -14,6 +15,8 @@ import type { Habit } from './people.ts';
 const votersMax = 5;
 const looksMax = 10;
 const lookMs = 100;
+/** A removal takes about as long. */
+const hasteMs = 500;
 /** By then a command of which nobody knows has come, or is lost. */
 const stragglerMs = 8_000;
 
@@ -68,6 +71,20 @@ function haveAllHeard(fleet: Fleet, { voterSet }: LedgerState): boolean {
   return fleet.expected().every(({ running }) => running?.ledger.state().voterSet.index === voterSet.index);
 }
 
+/** Gives a command. @returns what is to be past before the change can have been settled. */
+async function order({ fleet, client }: Keeping, [count, draft]: Change, id: string): Promise<Since> {
+  const answer = await client.command(draft, id);
+  const isDone = answer !== undefined && 'value' in answer;
+  if (isDone) fleet.count(count);
+  const timeMs = fleet.time.nowMs + (answer === undefined ? stragglerMs : 0);
+  return { index: isDone ? answer.value.index : 0, timeMs };
+}
+
+/** Somebody has thought better of a removal, whatever has become of it meanwhile. */
+function giftOf(peer: string): Change {
+  return ['votesGivenBack', { kind: 'voter-added', actor: 'root@gate', body: { peer, replaces: null } } as EntryDraft];
+}
+
 interface Keeping {
   readonly fleet: Fleet;
   readonly client: Client;
@@ -91,12 +108,13 @@ export function keepHabit(fleet: Fleet): Habit {
         const change = chooseChange(state, chance);
         if (change === undefined) return;
         [isOurs, fleet.votersAreChanging] = [true, true];
-        const [count, draft] = change;
-        const answer = await client.command(draft, id());
-        const isDone = answer !== undefined && 'value' in answer;
-        if (isDone) fleet.count(count);
-        const timeMs = fleet.time.nowMs + (answer === undefined ? stragglerMs : 0);
-        since = { index: isDone ? answer.value.index : 0, timeMs };
+        const [, draft] = change;
+        since = await order({ fleet, client }, change, id());
+        if (draft.kind === 'voter-removed' && chance.happens(0.5)) {
+          await client.pause(chance.below(hasteMs));
+          const back = await order({ fleet, client }, giftOf(draft.body.peer), id());
+          since = { index: Math.max(since.index, back.index), timeMs: Math.max(since.timeMs, back.timeMs) };
+        }
       }
       if (!(await settled({ fleet, client }, since))) return;
       [isOurs, fleet.votersAreChanging] = [false, false];

@@ -7,6 +7,7 @@ import { systemClock } from '../../node/host/clock.ts';
 import type { Logger } from '../../node/interfaces.ts';
 import { createCertificates } from '../../node/ledger/certificates.ts';
 import { createLedger, type Ledger, readGenesis } from '../../node/ledger/index.ts';
+import { countedVoter } from '../../node/ledger/voters-core.ts';
 import { verifySignature } from '../../node/mesh/identity.ts';
 import type { GenerationRecord } from '../../protocols/generation.ts';
 import { encodeEntry } from '../../protocols/ledger-entries.ts';
@@ -174,6 +175,15 @@ test('generationBegun() leaves the vote to those of its record alone, and number
     ],
   );
   assert.ok(nextRaftId > 1_000_000);
+  script.accept('voter-added', { peer: peerIdOf('n2'), replaces: null });
+  const facts = { peer: peerIdOf('n2'), addresses: [], system: 'x86_64-linux' };
+  script.accept('member-updated', { ...facts, voterKey: voterKeyOf('n2') });
+  script.configure({ voters: [nextRaftId], learners: [1_000_000] });
+  assert.equal(
+    countedVoter(script.state(), peerIdOf('web1'))?.raftId,
+    1_000_000,
+    'it may have to sign that it votes no more',
+  );
   script.refuse('generation-misplaced', 'generation-begun', recordAt(script.state().fleet, script.state()));
 });
 

@@ -70,6 +70,30 @@ test('voterRemoved() takes the role and never the last vote in force', () => {
   script.accept('voter-removed', { peer: peerIdOf('n1') });
 });
 
+test('voterAdded() gives a vote that is only being taken back as it is, and another one once it is taken', () => {
+  const script = three();
+  const take = (): void => {
+    script.accept('voter-removed', { peer: peerIdOf('n3') });
+    assert.deepEqual([member(script, 'n3')?.raftId, member(script, 'n3')?.voterKey], [0, undefined]);
+  };
+  const giveBack = (): (string | number | undefined)[] => {
+    script.accept('voter-added', { peer: peerIdOf('n3'), replaces: null });
+    script.accept('member-updated', facts('n3', voterKeyOf('n3')));
+    return [member(script, 'n3')?.raftId, member(script, 'n3')?.voterKey];
+  };
+  take();
+  assert.deepEqual(giveBack(), [3, voterKeyOf('n3')], 'in force');
+  take();
+  script.configure({ voters: [1, 2], votersOutgoing: [1, 2, 3], learnersNext: [3] });
+  assert.deepEqual(giveBack(), [3, voterKeyOf('n3')], 'in the joint half');
+  take();
+  script.configure({ voters: [1, 2], learners: [3] });
+  assert.deepEqual(giveBack(), [3, voterKeyOf('n3')], 'as a learner');
+  take();
+  script.configure({ voters: [1, 2] });
+  assert.equal(giveBack()[0], 4, 'consensus knows it no more');
+});
+
 test('configured() ends the vote of a voter once its successor votes, and tells who votes', () => {
   const script = three();
   script.accept('voter-added', { peer: peerIdOf('web1'), replaces: peerIdOf('n3') });

@@ -76,6 +76,22 @@ test('voters come and go while the fleet runs, and a removed peer stops for good
   await tested.command({ name: 'commit', message: 'after all that' }, { follow: true, peers: [asleep], patienceMs });
 });
 
+test('a vote that is given back while it is being taken counts again, however far that has come', async (t) => {
+  const tested = await startProcessFleet(t, { voters: 2, members: 0 });
+  const order = (name: 'voters-remove' | 'voters-add') =>
+    tested.command({ name, host: 'v2' }, { peers: ['v1'], patienceMs });
+  await tested.until('a controller', ({ controller }) => controller !== null);
+  for (const lateMs of [0, 80, 280, 400]) {
+    await Promise.all([order('voters-remove'), wait(lateMs).then(() => order('voters-add'))]);
+    await eventually(`v2 votes, asked for after ${lateMs} ms`, async () => {
+      const view = await votersOf(tested, ['v1']);
+      return view.change === null && view.voters.every(({ standing, online }) => standing === 'votes' && online);
+    });
+  }
+  await tested.write('again', 'v1');
+  await tested.command({ name: 'commit', message: 'both votes count' }, { follow: true, peers: ['v1'], patienceMs });
+});
+
 test('a member and a voter that were away when they were removed hear of it and stop for good', async (t) => {
   const tested = await startProcessFleet(t, { voters: 3, members: 1 });
   const controller = controllerOf(await tested.until('a controller', (view) => view.controller !== null));
