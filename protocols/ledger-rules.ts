@@ -1,9 +1,11 @@
 // Owns the rules about people, peers and tasks that follow from a ledger state alone and that more than one room asks: who
 // may join, who has which role, who may approve, how child tasks are called. Pure; used by the ledger's core and by control.
 
+import { hashOf } from './codec.ts';
 import { type Configuration, plainConfiguration } from './consensus-record.ts';
 import { ParleyError } from './errors.ts';
 import { type InviteProof, inviteKeyHash, isJoinProven, type JoinFacts } from './invite-proof.ts';
+import type { EntryBody, EntryKind } from './ledger-entries.ts';
 import type { CommandResult, Invite, LedgerState, Member, PlanRecord, Task } from './ledger-state.ts';
 import { type OperatorRole, operatorRoleSchema } from './policy.ts';
 
@@ -95,11 +97,53 @@ export function isSamePerson(actor: string, other: string): boolean {
   return actor === other || (actor.startsWith(rootPrefix) && other.startsWith(rootPrefix));
 }
 
-/** A command as ids are judged by: who gives it, and the kind of the entry that it becomes. */
+/**
+ * What a command's entry says alike whenever the command is given again. Its other fields hold what was looked up or made for
+ * it, such as the head, the hosts that a selector came to, a token: they differ from one time to the next.
+ */
+const statedFields = {
+  'invite-opened': ['name', 'site', 'roles'],
+  'voter-added': ['peer', 'replaces'],
+  'voter-removed': ['peer'],
+  'member-removed': ['peer'],
+  'update-requested': ['inputs'],
+  'build-requested': ['selector'],
+  'deploy-requested': ['selector', 'keepGoing'],
+  'rollback-requested': ['host'],
+  'approval-given': ['task', 'verdict', 'reason'],
+  'task-aborted': ['task'],
+  'task-retried': ['task'],
+} as const satisfies { readonly [K in EntryKind]?: readonly (keyof EntryBody<K>)[] };
+
+const fieldsByKind = new Map<string, readonly string[]>(Object.entries(statedFields));
+
+type Stated = typeof statedFields;
+/** A command by what it says itself; its entry is one, too. */
+export type StatedCommand = {
+  [K in keyof Stated]: { readonly kind: K; readonly body: Pick<EntryBody<K>, Stated[K][number] & keyof EntryBody<K>> };
+}[keyof Stated];
+
+/** What a command is about, as 16 hex digits; undefined for kinds that say nothing which stays the same. */
+export function aboutOf({ kind, body }: { readonly kind: string; readonly body: object }): string | undefined {
+  const fields = fieldsByKind.get(kind);
+  const said = new Map<string, unknown>(Object.entries(body));
+  return fields && hashOf(fields.map((field) => said.get(field) ?? null)).slice(0, 16);
+}
+
+/** Whether a result can be that of a command, as far as is known what either is about. */
+export function isAbout(
+  { about }: Pick<CommandResult, 'about'>,
+  { kind, body }: Pick<GivenCommand, 'kind' | 'body'>,
+): boolean {
+  return about === undefined || body === undefined || about === aboutOf({ kind, body });
+}
+
+/** A command as ids are judged by: who gives it, the kind of the entry that it becomes, and what it says, where that is known. */
 export interface GivenCommand {
   readonly commandId?: string | undefined;
   readonly actor: string;
   readonly kind: string;
+  readonly body?: object | undefined;
 }
 
 /**
@@ -107,12 +151,13 @@ export interface GivenCommand {
  * root may ask for again: on another voter, or on that one once it votes no more.
  * @throws ParleyError `id-taken` where the id is another command's: what that came to says nothing about this one.
  */
-export function earlierResult(state: LedgerState, { commandId, actor, kind }: GivenCommand): CommandResult | undefined {
+export function earlierResult(state: LedgerState, given: GivenCommand): CommandResult | undefined {
+  const { commandId, actor, kind } = given;
   if (commandId === undefined || !Object.hasOwn(state.commands, commandId)) return undefined;
   const known = state.commands[commandId];
   const { actor: first = actor, kind: firstKind = kind } = known ?? {};
   const isSameActor = first === actor || (first === rootPrefix && actor.startsWith(rootPrefix));
-  if (isSameActor && firstKind === kind) return known;
+  if (isSameActor && firstKind === kind && isAbout(known ?? {}, given)) return known;
   const text = `the id '${commandId}' stands for another command: '${firstKind}' of '${first === rootPrefix ? 'root' : first}' at entry ${known?.index}`;
   throw new ParleyError('id-taken', text, { hint: 'Nothing was done. Give the command under a fresh id.' });
 }

@@ -215,6 +215,8 @@ export const commandResultSchema = v.object({
   /** Whose command it was and the kind of its entry: an id that others use as well is not theirs. Absent without an id. */
   actor: v.optional(actorSchema),
   kind: v.optional(text(32)),
+  /** What it was about, as a short hash (aboutOf): absent where that is not known, and in the states of earlier releases. */
+  about: v.optional(text(16)),
 });
 export type CommandResult = v.InferOutput<typeof commandResultSchema>;
 

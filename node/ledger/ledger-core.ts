@@ -5,7 +5,7 @@ import type { ChainedEntry } from '../../protocols/consensus-record.ts';
 import { ParleyError, toErrorRecord } from '../../protocols/errors.ts';
 import type { GenerationRecord } from '../../protocols/generation.ts';
 import { type EntryKind, type LedgerEntry, readEntry } from '../../protocols/ledger-entries.ts';
-import { earlierResult, ownerOfId } from '../../protocols/ledger-rules.ts';
+import { aboutOf, earlierResult, ownerOfId } from '../../protocols/ledger-rules.ts';
 import { type CommandResult, commandsKeptMax, type LedgerState } from '../../protocols/ledger-state.ts';
 import { commandIdKeptMs } from '../../protocols/limits.ts';
 import {
@@ -111,7 +111,7 @@ export function applyNext(state: LedgerState, at: ChainedEntry, rules: Rules): A
   const known = knownResult(timed, entry);
   if (known !== undefined) return { state: timed, result: known, entry };
   // Before the entry is applied: within a batch its tables change in place.
-  const given = entry.commandId === undefined ? {} : { actor: ownerOfId(timed, entry.actor), kind: entry.kind };
+  const given = entry.commandId === undefined ? {} : givenAs(timed, entry);
   const { state: next, task, error, bug } = handle(timed, entry, at.index, rules);
   const result = { index: at.index, atMs: timed.timeMs, task: task ?? null, error: error ?? null, ...given };
   return {
@@ -140,6 +140,13 @@ function handle(
     const record = { code: 'internal', message: `applying '${entry.kind}' failed: a bug of Parley`, retryable: false };
     return { state, error: record, bug: error };
   }
+}
+
+/** What a command's id stands for from here on. */
+function givenAs(state: LedgerState, entry: LedgerEntry): Pick<CommandResult, 'actor' | 'kind' | 'about'> {
+  const about = aboutOf(entry);
+  const isAbout = about === undefined ? {} : { about };
+  return { actor: ownerOfId(state, entry.actor), kind: entry.kind, ...isAbout };
 }
 
 /** The answer to a command whose id is known: nothing is done under it again, by whomever. */

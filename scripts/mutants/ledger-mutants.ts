@@ -23,10 +23,10 @@ export const ledgerMutants: readonly Mutant[] = [
   {
     name: 'judges whose a command is by what the command has changed',
     file: 'node/ledger/ledger-core.ts',
-    text: `  const given = entry.commandId === undefined ? {} : { actor: ownerOfId(timed, entry.actor), kind: entry.kind };
+    text: `  const given = entry.commandId === undefined ? {} : givenAs(timed, entry);
   const { state: next, task, error, bug } = handle(timed, entry, at.index, rules);`,
     replacement: `  const { state: next, task, error, bug } = handle(timed, entry, at.index, rules);
-  const given = entry.commandId === undefined ? {} : { actor: ownerOfId(timed, entry.actor), kind: entry.kind };`,
+  const given = entry.commandId === undefined ? {} : givenAs(timed, entry);`,
     tests: ['test/ledger/members-core.test.ts'],
   },
   {
@@ -39,9 +39,38 @@ export const ledgerMutants: readonly Mutant[] = [
   {
     name: 'a command id answers for whatever comes under it',
     file: 'protocols/ledger-rules.ts',
-    text: 'if (isSameActor && firstKind === kind) return known;',
-    replacement: 'if (isSameActor || firstKind) return known;',
+    text: 'if (isSameActor && firstKind === kind && isAbout(known ?? {}, given)) return known;',
+    replacement: 'if ((isSameActor || firstKind) && isAbout(known ?? {}, given)) return known;',
     tests: [members],
+  },
+  {
+    name: 'a command id answers for the same about something else',
+    file: 'protocols/ledger-rules.ts',
+    text: 'about === undefined || body === undefined || about ===',
+    replacement: 'about === undefined || body === undefined || body || about ===',
+    tests: [members, 'test/control/voters.test.ts'],
+  },
+  {
+    name: 'takes what was looked up for a command for what it says',
+    file: 'protocols/ledger-rules.ts',
+    text: "'deploy-requested': ['selector', 'keepGoing'],",
+    replacement: "'deploy-requested': ['selector', 'keepGoing', 'hosts'],",
+    tests: [members],
+  },
+  {
+    name: 'a peer that is a member counts as removed',
+    file: 'node/control/commands/voters.ts',
+    text: `      if (member !== undefined && member.leaving === undefined) throw joinedAgain(member);
+      return member === undefined;`,
+    replacement: '      return member === undefined || (member.leaving === undefined && !!joinedAgain(member));',
+    tests: ['test/control/voters.test.ts'],
+  },
+  {
+    name: 'knows no more by name whom a command has removed',
+    file: 'node/control/commands/voters.ts',
+    text: '[...Object.values(members), ...removedPeers]',
+    replacement: '[...Object.values(members), ...removedPeers.slice(removedPeers.length)]',
+    tests: ['test/control/voters.test.ts'],
   },
   {
     name: 'whoever gives many commands makes the ledger forget those of others',
@@ -115,9 +144,9 @@ export const ledgerMutants: readonly Mutant[] = [
   },
   {
     name: 'a command about one task answers for that about another',
-    file: 'node/control/commands/command-context.ts',
-    text: 'if (earlier === undefined || earlier.task === task) return',
-    replacement: 'if (earlier === undefined || task) return',
+    file: 'protocols/ledger-rules.ts',
+    text: "'task-aborted': ['task'],",
+    replacement: "'task-aborted': [],",
     tests: [commandIds],
   },
   {

@@ -48,10 +48,11 @@ test('createControl() refuses another command under a known id, and what it is a
     await rig.ask('v3', { name: 'update', inputs: [] }, { speakAs: 'dan', id }),
     await rig.ask('v3', { name: 'abort', task: 't2' }, { speakAs: 'dan', id }),
     await rig.ask('hub', { name: 'peers-remove', host: 'web1' }, { id }),
+    await rig.ask('v3', { ...deployAll, keepGoing: !deployAll.keepGoing }, { speakAs: 'dan', id }),
   ];
   assert.deepEqual(
     others.map((events) => errorOf(events).code),
-    Array(4).fill('id-taken'),
+    Array(5).fill('id-taken'),
   );
   await rig.fleet.until('it waits', ({ tasks }) => tasks.t2?.stage === 'approval');
   await rig.ask('hub', { name: 'abort', task: 't2' }, { id: 'an-abort' });

@@ -8,6 +8,7 @@ import { votersView } from '../../node/control/voters-view-core.ts';
 import { check } from '../../protocols/codec.ts';
 import type { Command } from '../../protocols/control.ts';
 import { inviteViewSchema, statusViewSchema, votersViewSchema } from '../../protocols/views.ts';
+import { inviteHash, joining } from '../helpers/invites.ts';
 import { peerId, sampleBeat } from './helpers.ts';
 import { endOf, errorOf, type Rig, startRig, viewOf } from './rig.ts';
 
@@ -21,6 +22,15 @@ async function threeVoters(t: Parameters<typeof startRig>[0]): Promise<Rig> {
   const rig = await startRig(t, { times: 20 });
   rig.fleet.vote('hub', 'v2', 'v3');
   return rig;
+}
+
+/** A peer with that key joins under the name. */
+function enrol(rig: Rig, name: string, key: string): void {
+  const { fleet, timeMs } = rig.fleet.state();
+  const invite = { name, site: 'home', roles: ['member' as const], expiresAtMs: timeMs + 1_000_000 };
+  rig.fleet.apply({ kind: 'invite-opened', actor: 'root@hub', body: { ...invite, keyHash: inviteHash(key) } });
+  const facts = { peer: peerId(key), addresses: [], system: 'x86_64-linux' };
+  rig.fleet.apply({ kind: 'member-joined', actor: 'controller', body: joining(fleet, key, facts) });
 }
 
 const shown = async (rig: Rig) => check(votersViewSchema, viewOf(await rig.ask('web2', { name: 'voters' }), 'voters'));
@@ -137,6 +147,38 @@ test('peers remove ends when nothing counts on the peer any more', async (t) => 
       .sort(),
     ['hub', 'v2', 'web1'],
   );
+});
+
+test('commands about voters take a known id for the same peers alone, and do nothing else under it', async (t) => {
+  const rig = await threeVoters(t);
+  const give = (command: Command, id: string) => rig.ask('v2', command, { id, follow: false });
+  const taken = async (command: Command, id: string) => errorOf(await give(command, id)).code === 'id-taken';
+  endOf(await give({ name: 'voters-add', host: 'web1' }, 'an-addition'));
+  assert.ok(await taken({ name: 'voters-add', host: 'web2' }, 'an-addition'));
+  assert.ok(await taken({ name: 'voters-replace', host: 'v3', by: 'web1' }, 'an-addition'));
+  assert.match(endOf(await give({ name: 'voters-add', host: 'web1' }, 'an-addition')).text, /^web1 is to vote/);
+  endOf(await give({ name: 'peers-remove', host: 'web1' }, 'a-removal'));
+  assert.ok(await taken({ name: 'peers-remove', host: 'v3' }, 'a-removal'));
+  assert.equal(errorOf(await give({ name: 'peers-remove', host: 'gone9' }, 'a-removal')).code, 'unknown-host');
+  const { members } = rig.fleet.state();
+  assert.deepEqual(members[peerId('v3')]?.roles, ['member', 'voter']);
+  assert.deepEqual(members[peerId('web2')]?.roles, ['member']);
+  assert.equal(rig.fleet.entriesOf('voter-added').length + rig.fleet.entriesOf('member-removed').length, 2);
+  // The peers that a command named are still known when they are gone.
+  assert.match(endOf(await give({ name: 'peers-remove', host: 'web1' }, 'a-removal')).text, /^web1 was removed;/);
+  assert.match(endOf(await give({ name: 'voters-add', host: 'web1' }, 'an-addition')).text, /vote now$/);
+});
+
+test('peers remove, asked again, tells a peer that has its name or is back from the one that was removed', async (t) => {
+  const rig = await threeVoters(t);
+  const remove = () => rig.ask('hub', { name: 'peers-remove', host: 'web2' }, { id: 'a-removal' });
+  endOf(await remove());
+  enrol(rig, 'web2', 'web2 made anew');
+  assert.match(endOf(await remove()).text, /^web2 was removed;/);
+  rig.fleet.apply({ kind: 'member-removed', actor: 'root@hub', body: { peer: peerId('web2 made anew') } });
+  enrol(rig, 'web2', 'web2');
+  const { code, message } = errorOf(await remove());
+  assert.deepEqual([code, message], ['joined-again', "'web2' is a member: it has joined again since it was removed"]);
 });
 
 test('commands about voters refuse what cannot be, with what to do instead', async (t) => {

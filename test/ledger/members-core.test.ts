@@ -4,9 +4,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { readGenesis } from '../../node/ledger/genesis-core.ts';
 import { applyNext, beginBatch } from '../../node/ledger/ledger-core.ts';
-import { encode, sha256Hex } from '../../protocols/codec.ts';
+import { check, encode, sha256Hex } from '../../protocols/codec.ts';
 import { encodeEntry } from '../../protocols/ledger-entries.ts';
-import { type CommandResult, commandsKeptMax } from '../../protocols/ledger-state.ts';
+import { earlierResult } from '../../protocols/ledger-rules.ts';
+import { type CommandResult, commandResultSchema, commandsKeptMax } from '../../protocols/ledger-state.ts';
 import { commandIdKeptMs } from '../../protocols/limits.ts';
 import { applyEntry } from '../helpers/apply-entry.ts';
 import { inviteHash, joining } from '../helpers/invites.ts';
@@ -211,6 +212,49 @@ test('applyEntry() takes a known command id for the same command of the same act
   let batched = script.genesis.state;
   for (const entry of script.entries) batched = applyNext(batched, entry, { levelMax: 1, generations: [] }).state;
   assert.deepEqual(batched.commands, script.state().commands, 'in one batch, too');
+});
+
+test('applyEntry() takes a known command id for what the command says alone, and not for what was looked up for it', () => {
+  const script = createLedgerScript();
+  script.join('web1');
+  script.join('web2');
+  const taken = (result: CommandResult) => result.error?.code === 'id-taken';
+  const commandId = 'command-1';
+  const first = script.apply('voter-added', { peer: peerIdOf('web1'), replaces: null }, { commandId });
+  assert.match(first.about ?? '', /^[0-9a-f]{16}$/);
+  assert.deepEqual(script.apply('voter-added', { peer: peerIdOf('web1'), replaces: null }, { commandId }), first);
+  assert.ok(taken(script.apply('voter-added', { peer: peerIdOf('web2'), replaces: null }, { commandId })));
+  assert.ok(taken(script.apply('voter-added', { peer: peerIdOf('web1'), replaces: peerIdOf('n1') }, { commandId })));
+  assert.deepEqual(script.state().members[peerIdOf('web2')]?.roles, ['member']);
+  const deploy = { revision: 'a'.repeat(40), selector: '@all', hosts: ['web1'], keepGoing: false };
+  const given = script.apply('deploy-requested', deploy, { commandId: 'command-2' });
+  const later = { ...deploy, revision: 'b'.repeat(40), hosts: ['web1', 'web2'] };
+  assert.deepEqual(
+    script.apply('deploy-requested', later, { commandId: 'command-2' }),
+    given,
+    'another head and hosts',
+  );
+  assert.ok(taken(script.apply('deploy-requested', { ...deploy, selector: 'web1' }, { commandId: 'command-2' })));
+  assert.ok(taken(script.apply('deploy-requested', { ...deploy, keepGoing: true }, { commandId: 'command-2' })));
+  const approval = { task: 't1', plan: hash('a plan'), verdict: 'reject' as const, reason: 'no' };
+  const said = script.apply('approval-given', approval, { commandId: 'command-3' });
+  const again = { ...approval, plan: hash('the next plan') };
+  assert.deepEqual(script.apply('approval-given', again, { commandId: 'command-3' }), said, 'another plan of the task');
+  assert.ok(taken(script.apply('approval-given', { ...approval, verdict: 'approve' }, { commandId: 'command-3' })));
+  assert.ok(taken(script.apply('approval-given', { ...approval, reason: 'late' }, { commandId: 'command-3' })));
+  beginBatch();
+  let batched = script.genesis.state;
+  for (const entry of script.entries) batched = applyNext(batched, entry, { levelMax: 1, generations: [] }).state;
+  assert.deepEqual(batched.commands, script.state().commands, 'in one batch, too');
+});
+
+test('earlierResult() compares giver and kind where an earlier release has kept no more', () => {
+  const state = createLedgerScript().state();
+  const kept = { ...{ index: 5, atMs: 0, task: null, error: null }, actor: 'alice', kind: 'voter-removed' };
+  const known = { ...state, commands: { 'command-1': check(commandResultSchema, kept) } };
+  const given = { commandId: 'command-1', actor: 'alice', kind: 'voter-removed', body: { peer: peerIdOf('n1') } };
+  assert.deepEqual(earlierResult(known, given), kept);
+  assert.throws(() => earlierResult(known, { ...given, kind: 'member-removed' }), { code: 'id-taken' });
 });
 
 test('applyEntry() forgets the commands of whoever gives most first', () => {

@@ -4,7 +4,7 @@
 import type { CommandEvent, ForwardedRequest } from '../../../protocols/control.ts';
 import { fromErrorRecord, ParleyError } from '../../../protocols/errors.ts';
 import type { EntryDraft } from '../../../protocols/ledger-entries.ts';
-import { earlierResult, memberNamed } from '../../../protocols/ledger-rules.ts';
+import { earlierResult, memberNamed, type StatedCommand } from '../../../protocols/ledger-rules.ts';
 import type { LedgerState, Member, Task } from '../../../protocols/ledger-state.ts';
 import type { Outcome } from '../../../protocols/outcome.ts';
 import type { Catalogue } from '../catalogue.ts';
@@ -43,26 +43,18 @@ export function stateOf(context: CommandContext): LedgerState {
 }
 
 /**
- * What came of this command when it was given before: the entry of this kind is applied once under its id.
+ * What came of this command when it was given before: the entry that it becomes is applied once under its id.
  * @throws its refusal; ParleyError `id-taken` where the id is another command's.
  */
 export function earlierTask(
   context: CommandContext,
-  kind: Draft['kind'],
+  command: StatedCommand | { readonly kind: 'commit-intended' | 'draft-discarded' },
   id = context.request.id,
 ): { readonly task: string | null } | undefined {
-  const known = earlierResult(stateOf(context), { commandId: id, actor: context.request.actor, kind });
+  const known = earlierResult(stateOf(context), { commandId: id, actor: context.request.actor, ...command });
   if (known === undefined) return undefined;
   if (known.error !== null) throw fromErrorRecord({ ...known.error });
   return known;
-}
-
-/** As `earlierTask`, for a command that acts on a task: the same for another task is another command. */
-export function isGivenBefore(context: CommandContext, kind: Draft['kind'], task: string): boolean {
-  const earlier = earlierTask(context, kind);
-  if (earlier === undefined || earlier.task === task) return earlier !== undefined;
-  const text = `the id '${context.request.id}' stands for the same about task '${earlier.task}'`;
-  throw new ParleyError('id-taken', text, { hint: 'Nothing was done. Give the command under a fresh id.' });
 }
 
 /** Proposes the command's entry; returns the task that it started or acted on. @throws the ledger's refusal. */

@@ -14,7 +14,6 @@ import {
   type CommandEvents,
   earlierTask,
   followOrLeave,
-  isGivenBefore,
   leave,
   stateOf,
   submit,
@@ -25,7 +24,7 @@ import { committed, fileWords, submitCommit } from './project.ts';
 type Of<N extends Command['name']> = Extract<Command, { name: N }>;
 
 export async function* build(context: CommandContext, command: Of<'build'>): CommandEvents {
-  const earlier = earlierTask(context, 'build-requested');
+  const earlier = earlierTask(context, { kind: 'build-requested', body: { selector: command.selector } });
   if (earlier !== undefined) {
     yield* followOrLeave(context, earlier.task);
     return;
@@ -46,7 +45,8 @@ export async function* build(context: CommandContext, command: Of<'build'>): Com
 }
 
 export async function* deploy(context: CommandContext, command: Of<'deploy'>): CommandEvents {
-  const earlier = earlierTask(context, 'deploy-requested');
+  const { selector, keepGoing } = command;
+  const earlier = earlierTask(context, { kind: 'deploy-requested', body: { selector, keepGoing } });
   if (earlier !== undefined) {
     yield* followOrLeave(context, earlier.task);
     return;
@@ -55,16 +55,15 @@ export async function* deploy(context: CommandContext, command: Of<'deploy'>): C
   const revision = headOf(stateOf(context));
   const described = yield* describe(context, revision);
   const state = stateOf(context);
-  const selection = selectKnown(command.selector, hostsOf(state, described));
-  yield selectionEvent(command.selector, selection);
-  checkSome(command.selector, selection, 'deployed to');
+  const selection = selectKnown(selector, hostsOf(state, described));
+  yield selectionEvent(selector, selection);
+  checkSome(selector, selection, 'deployed to');
   if (state.draft !== null && state.draft.fileCount > 0) {
     yield {
       kind: 'progress',
       text: `the draft (${fileWords(state.draft.fileCount)}) is not committed and not part of this`,
     };
   }
-  const { selector, keepGoing } = command;
   const body = { revision, selector, hosts: selection.hosts, keepGoing };
   const started = await submit(context, { kind: 'deploy-requested', body });
   for await (const event of followOrLeave(context, started)) {
@@ -79,7 +78,9 @@ function nothingCommitted(revision: string, text: string): string {
 }
 
 export async function* decide(context: CommandContext, command: Of<'approve' | 'reject'>): CommandEvents {
-  if (!isGivenBefore(context, 'approval-given', command.task)) {
+  const reason = command.name === 'reject' && command.reason !== null ? { reason: command.reason } : {};
+  const said = { task: command.task, verdict: command.name, ...reason };
+  if (earlierTask(context, { kind: 'approval-given', body: said }) === undefined) {
     const task = taskNamed(context, command.task);
     const plan = command.plan ?? task.plan;
     if (plan === null) {
@@ -88,9 +89,7 @@ export async function* decide(context: CommandContext, command: Of<'approve' | '
         hint: `See it with \`task ${task.id}\`.`,
       });
     }
-    const reason = command.name === 'reject' && command.reason !== null ? { reason: command.reason } : {};
-    const body = { task: task.id, plan, verdict: command.name, ...reason };
-    await submit(context, { kind: 'approval-given', body });
+    await submit(context, { kind: 'approval-given', body: { ...said, plan } });
   }
   if (command.name === 'approve') yield* followOrLeave(context, command.task);
   else yield* leave(context, command.task);
@@ -98,16 +97,16 @@ export async function* decide(context: CommandContext, command: Of<'approve' | '
 
 /** Follows the rest of an aborted task; that it is cancelled is what was asked for. */
 export async function* abort(context: CommandContext, command: Of<'abort'>): CommandEvents {
-  const body = { task: command.task };
-  if (!isGivenBefore(context, 'task-aborted', command.task)) await submit(context, { kind: 'task-aborted', body });
+  const draft = { kind: 'task-aborted', body: { task: command.task } } as const;
+  if (earlierTask(context, draft) === undefined) await submit(context, draft);
   for await (const event of followOrLeave(context, command.task)) {
     yield event.kind === 'end' && event.outcome === 'cancelled' ? { ...event, outcome: 'succeeded' } : event;
   }
 }
 
 export async function* retry(context: CommandContext, command: Of<'retry'>): CommandEvents {
-  const body = { task: command.task };
-  if (!isGivenBefore(context, 'task-retried', command.task)) await submit(context, { kind: 'task-retried', body });
+  const draft = { kind: 'task-retried', body: { task: command.task } } as const;
+  if (earlierTask(context, draft) === undefined) await submit(context, draft);
   yield* followOrLeave(context, command.task);
 }
 
@@ -115,7 +114,7 @@ export async function* retry(context: CommandContext, command: Of<'retry'>): Com
 async function* commitFirst(context: CommandContext, message: string): AsyncGenerator<CommandEvent, boolean> {
   const id = stepId('commit', context.request.id);
   const files = stateOf(context).draft?.fileCount ?? 0;
-  if (files === 0 && earlierTask(context, 'commit-intended', id) === undefined) {
+  if (files === 0 && earlierTask(context, { kind: 'commit-intended' }, id) === undefined) {
     yield { kind: 'progress', text: 'nothing to commit: the newest commit is deployed' };
     return false;
   }

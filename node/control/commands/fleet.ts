@@ -30,7 +30,7 @@ const tokenAddressesMax = 16;
 const noRevision = '0'.repeat(40);
 
 export async function* rollback(context: CommandContext, command: Of<'rollback'>): CommandEvents {
-  const earlier = earlierTask(context, 'rollback-requested');
+  const earlier = earlierTask(context, { kind: 'rollback-requested', body: { host: command.host } });
   if (earlier !== undefined) {
     yield* followOrLeave(context, earlier.task);
     return;
@@ -79,17 +79,13 @@ function closureBefore(host: string, state: LedgerState): LedgerState['devices']
 }
 
 export async function* invite(context: CommandContext, command: Of<'invite'>): CommandEvents {
-  if (earlierTask(context, 'invite-opened') !== undefined) {
-    throw new ParleyError(
-      'invite-shown',
-      `the invite for '${command.peer}' was opened, but its token cannot be shown again`,
-      {
-        hint: 'Give the command once more: only one of the two tokens can be used.',
-      },
-    );
+  const { peer: name, site, roles, expiresInMs } = command;
+  if (earlierTask(context, { kind: 'invite-opened', body: { name, site, roles } }) !== undefined) {
+    throw new ParleyError('invite-shown', `the invite for '${name}' was opened, but its token cannot be shown again`, {
+      hint: 'Give the command once more: only one of the two tokens can be used.',
+    });
   }
   const state = stateOf(context);
-  const { peer: name, site, roles, expiresInMs } = command;
   const expiresAtMs = Math.max(state.timeMs, context.components.clock.nowMs()) + expiresInMs;
   const addresses = contactAddresses(state, context);
   if (addresses.length === 0) throw new ParleyError('no-addresses', 'no invite can be made: no voter has an address');

@@ -22,16 +22,16 @@ export async function* commit(context: CommandContext, command: Of<'commit'>): C
 
 export async function* discard(context: CommandContext): CommandEvents {
   const files = stateOf(context).draft?.fileCount ?? 0;
-  if (earlierTask(context, 'draft-discarded') === undefined) {
+  if (earlierTask(context, { kind: 'draft-discarded' }) === undefined) {
     await submit(context, { kind: 'draft-discarded', body: {} });
   }
   yield endEvent({ text: files === 0 ? 'the draft is discarded' : `the draft is discarded: ${fileWords(files)}` });
 }
 
 export async function* update(context: CommandContext, command: Of<'update'>): CommandEvents {
-  const earlier = earlierTask(context, 'update-requested');
-  const body = { inputs: command.inputs };
-  yield* followOrLeave(context, earlier ? earlier.task : await submit(context, { kind: 'update-requested', body }));
+  const draft = { kind: 'update-requested', body: { inputs: command.inputs } } as const;
+  const earlier = earlierTask(context, draft);
+  yield* followOrLeave(context, earlier ? earlier.task : await submit(context, draft));
 }
 
 /** Starts the commit of the draft, once for this id; returns its task. @throws ParleyError `nothing-to-commit` and others. */
@@ -40,7 +40,7 @@ export async function submitCommit(
   message: string | null,
   id: string,
 ): Promise<string | null> {
-  const earlier = earlierTask(context, 'commit-intended', id);
+  const earlier = earlierTask(context, { kind: 'commit-intended' }, id);
   if (earlier !== undefined) return earlier.task;
   const { draft } = stateOf(context);
   if (draft === null) {

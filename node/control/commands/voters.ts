@@ -4,7 +4,13 @@
 import { allVoters } from '../../../protocols/certificate.ts';
 import type { Command } from '../../../protocols/control.ts';
 import { ParleyError } from '../../../protocols/errors.ts';
-import { votersWarning, votingMembers } from '../../../protocols/ledger-rules.ts';
+import {
+  earlierResult,
+  isAbout,
+  type StatedCommand,
+  votersWarning,
+  votingMembers,
+} from '../../../protocols/ledger-rules.ts';
 import type { LedgerState, Member } from '../../../protocols/ledger-state.ts';
 import { votersKinds } from '../authorise-core.ts';
 import { isVoting, majorityOf, votersChange, votersView } from '../voters-view-core.ts';
@@ -21,6 +27,8 @@ import {
 
 type Of<N extends Command['name']> = Extract<Command, { name: N }>;
 type ChangeCommand = Of<'voters-add' | 'voters-remove' | 'voters-replace' | 'peers-remove'>;
+/** A command with the peers that its names stand for. */
+type Change = Extract<StatedCommand, { readonly kind: (typeof votersKinds)[ChangeCommand['name']] }>;
 
 /** A peer that takes up its vote is away for a moment; one that is away for longer is waited for by nobody. */
 const patienceMs = 20_000;
@@ -32,14 +40,10 @@ export async function* showVoters(context: CommandContext): CommandEvents {
 }
 
 export async function* changeVoters(context: CommandContext, command: ChangeCommand): CommandEvents {
-  if (earlierTask(context, votersKinds[command.name]) === undefined) {
-    const draft = draftOf(command, stateOf(context));
-    checkMajorityLeft(command, context);
-    await submit(context, draft);
-  }
-  if (context.request.follow) yield* followChange(context, command);
+  const change = earlierChange(context, command) ?? (await submitChange(context, command));
+  if (context.request.follow) yield* followChange(context, command, change);
   else {
-    const { text, waitsFor } = standingOf(context, command) ?? {
+    const { text, waitsFor } = standingOf(context, change) ?? {
       text: doneText(command, stateOf(context)),
       waitsFor: null,
     };
@@ -47,17 +51,51 @@ export async function* changeVoters(context: CommandContext, command: ChangeComm
   }
 }
 
-function draftOf(command: ChangeCommand, state: LedgerState) {
-  const { peer } = peerNamed(command.host, state);
+/** The change that the command became when it was given before. @throws what earlierTask() throws, ParleyError `unknown-host`. */
+function earlierChange(context: CommandContext, command: ChangeCommand): Change | undefined {
+  const state = stateOf(context);
+  const { id, actor } = context.request;
+  const known = earlierResult(state, { commandId: id, actor, kind: votersKinds[command.name] });
+  if (known === undefined) return undefined;
+  const past = changesMeant(command, (name) => peersOnceNamed(name, state)).find((change) => isAbout(known, change));
+  const change = past ?? changeOf(command, state);
+  earlierTask(context, change);
+  return change;
+}
+
+async function submitChange(context: CommandContext, command: ChangeCommand): Promise<Change> {
+  const change = changeOf(command, stateOf(context));
+  checkMajorityLeft(command, context);
+  await submit(context, change);
+  return change;
+}
+
+/** @throws ParleyError `unknown-host`. */
+function changeOf(command: ChangeCommand, state: LedgerState): Change {
+  const [change] = changesMeant(command, (name) => [peerNamed(name, state).peer]);
+  if (change !== undefined) return change;
+  throw new Error(`'${command.name}' of known peers means nothing`);
+}
+
+/** A name may be another peer's by now, or nobody's. */
+function peersOnceNamed(name: string, { members, removedPeers }: LedgerState): string[] {
+  return [...Object.values(members), ...removedPeers].filter((peer) => peer.name === name).map(({ peer }) => peer);
+}
+
+/** What a command comes to, for each peer that its names may stand for. */
+function changesMeant(command: ChangeCommand, peersNamed: (name: string) => readonly string[]): Change[] {
+  const peers = peersNamed(command.host);
   switch (command.name) {
     case 'voters-add':
-      return { kind: 'voter-added' as const, body: { peer, replaces: null } };
+      return peers.map((peer) => ({ kind: 'voter-added', body: { peer, replaces: null } }));
     case 'voters-replace':
-      return { kind: 'voter-added' as const, body: { peer: peerNamed(command.by, state).peer, replaces: peer } };
+      return peersNamed(command.by).flatMap((peer) =>
+        peers.map((replaces): Change => ({ kind: 'voter-added', body: { peer, replaces } })),
+      );
     case 'voters-remove':
-      return { kind: 'voter-removed' as const, body: { peer } };
+      return peers.map((peer) => ({ kind: 'voter-removed', body: { peer } }));
     case 'peers-remove':
-      return { kind: 'member-removed' as const, body: { peer } };
+      return peers.map((peer) => ({ kind: 'member-removed', body: { peer } }));
   }
 }
 
@@ -80,12 +118,12 @@ function checkMajorityLeft(command: ChangeCommand, context: CommandContext): voi
   });
 }
 
-async function* followChange(context: CommandContext, command: ChangeCommand): CommandEvents {
+async function* followChange(context: CommandContext, command: ChangeCommand, change: Change): CommandEvents {
   const { clock } = context.components;
   let told = '';
   let waiting = { for: '', sinceMs: 0 };
   for await (const _ of changes(withTicks(context))) {
-    const standing = standingOf(context, command);
+    const standing = standingOf(context, change);
     if (standing === null) {
       yield endEvent({ text: doneText(command, stateOf(context)) });
       return;
@@ -116,38 +154,34 @@ function withTicks(context: CommandContext): CommandContext {
   };
 }
 
-/** What is still to come of the command, or null when it is in force. */
-function standingOf(context: CommandContext, command: ChangeCommand): ReturnType<typeof votersChange> {
+/** What is still to come of the change, or null when it is in force. @throws ParleyError `joined-again`. */
+function standingOf(context: CommandContext, change: Change): ReturnType<typeof votersChange> {
   const state = stateOf(context);
-  const change = votersChange(state, context.facts()) ?? { text: 'the change is taking effect', waitsFor: null };
-  return isInForce(command, state) ? null : change;
+  const standing = votersChange(state, context.facts()) ?? { text: 'the change is taking effect', waitsFor: null };
+  return isInForce(change, state) ? null : standing;
 }
 
-function isInForce(command: ChangeCommand, state: LedgerState): boolean {
-  const counted = (name: string): boolean => {
-    const member = memberOf(name, state);
-    return member !== undefined && allVoters(state.voterSet).some(({ peer }) => peer === member.peer);
-  };
-  const votes = (name: string): boolean => {
-    const member = memberOf(name, state);
-    // Somebody took the role away meanwhile: there is nothing to wait for.
-    if (member === undefined || !member.roles.includes('voter')) return true;
-    return isVoting(state, member) && state.joint === null;
-  };
-  switch (command.name) {
-    case 'voters-add':
-      return votes(command.host);
-    case 'voters-replace':
-      return votes(command.by) && !counted(command.host);
-    case 'voters-remove':
-      return !counted(command.host);
-    case 'peers-remove':
-      return memberOf(command.host, state)?.leaving === undefined;
+function isInForce({ kind, body }: Change, state: LedgerState): boolean {
+  const { [body.peer]: member } = state.members;
+  const isCounted = (gone: string): boolean =>
+    state.members[gone] !== undefined && allVoters(state.voterSet).some(({ peer }) => peer === gone);
+  switch (kind) {
+    case 'voter-added':
+      // Where somebody took the role away meanwhile there is nothing to wait for.
+      if (member?.roles.includes('voter') && !(isVoting(state, member) && state.joint === null)) return false;
+      return body.replaces === null || !isCounted(body.replaces);
+    case 'voter-removed':
+      return !isCounted(body.peer);
+    case 'member-removed':
+      if (member !== undefined && member.leaving === undefined) throw joinedAgain(member);
+      return member === undefined;
   }
 }
 
-function memberOf(name: string, state: LedgerState): Member | undefined {
-  return Object.values(state.members).find((member) => member.name === name);
+function joinedAgain({ name }: Member): ParleyError {
+  return new ParleyError('joined-again', `'${name}' is a member: it has joined again since it was removed`, {
+    hint: 'Give the command under a fresh id to remove it once more.',
+  });
 }
 
 function doneText(command: ChangeCommand, state: LedgerState): string {
