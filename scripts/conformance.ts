@@ -31,7 +31,7 @@ async function judgeEtcdRaft(folder: string): Promise<void> {
   const [files, passedFiles] = [sum('files'), sum('passedFiles')];
   const [directives, passedDirectives] = [sum('directives'), sum('passedDirectives')];
   printFigures({ files, passedFiles, directives, passedDirectives });
-  if (directives === 0 || passedDirectives !== directives) process.exitCode = 1;
+  if (files === 0 || failures.length > 0) process.exitCode = 1;
 }
 
 async function judgePorcupine(folder: string): Promise<void> {

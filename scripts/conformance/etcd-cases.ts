@@ -11,6 +11,19 @@ import {
 import * as quorum from '../../node/consensus/core/quorum.ts';
 import type { Directive } from './datadriven.ts';
 import { describeMembers, describeProgress, describeQuorum, parseSteps } from './etcd-text.ts';
+import { commandOf, numbers, truth } from './grammar.ts';
+
+const changeGrammar = {
+  simple: { input: 'optional' },
+  'enter-joint': { named: { autoleave: truth }, input: 'optional' },
+  'leave-joint': {},
+} as const;
+
+const voters = { cfg: numbers, cfgj: /^(zero|\d+(,\d+)*)$/ };
+const quorumGrammar = {
+  committed: { named: { ...voters, idx: /^(_|[1-9]\d*)(,(_|[1-9]\d*))*$/ } },
+  vote: { named: { ...voters, votes: /^[yn_](,[yn_])*$/ } },
+} as const;
 
 const limits = { inflightMessagesMax: 10, inflightBytesMax: Number.POSITIVE_INFINITY };
 
@@ -20,10 +33,11 @@ export function createChanges(): (directive: Directive) => string {
   let lastIndex = -1;
   return (directive) => {
     lastIndex += 1;
+    const command = commandOf(directive, changeGrammar);
     const steps = parseSteps(directive.input);
     try {
-      if (directive.command === 'simple') membership = changeSimple(membership, steps, lastIndex, limits);
-      else if (directive.command === 'leave-joint') membership = leaveJoint(membership);
+      if (command === 'simple') membership = changeSimple(membership, steps, lastIndex, limits);
+      else if (command === 'leave-joint') membership = leaveJoint(membership);
       else membership = enterJoint(membership, steps, isAutoLeave(directive), lastIndex, limits);
     } catch (error) {
       if (error instanceof ImpossibleChange) return error.message;
@@ -39,18 +53,19 @@ export function createChanges(): (directive: Directive) => string {
 }
 
 function isAutoLeave(directive: Directive): boolean {
-  return directive.arguments.some(({ key, values }) => key === 'autoleave' && values[0] !== 'false');
+  return directive.arguments.some(({ key, values }) => key === 'autoleave' && values[0] === 'true');
 }
 
 /** Quorum cases; like etcd's harness, checks also what must not make a difference, and says where it does. */
 export function createQuorums(): (directive: Directive) => string {
   return (directive) => {
+    const command = commandOf(directive, quorumGrammar);
     const values = (key: string): readonly string[] | undefined =>
       directive.arguments.find((argument) => argument.key === key)?.values;
     const incoming = (values('cfg') ?? []).map(Number);
     const joint = values('cfgj');
     const outgoing = joint?.[0] === 'zero' ? [] : (joint ?? []).map(Number);
-    const given = directive.command === 'vote' ? values('votes') : values('idx');
+    const given = command === 'vote' ? values('votes') : values('idx');
     const ids = [...new Set([...incoming, ...outgoing])];
     if (ids.length !== (given?.length ?? 0))
       return `error: mismatched input (explicit or _) for voters [${ids}]: ${given}`;
@@ -58,7 +73,7 @@ export function createQuorums(): (directive: Directive) => string {
       ids.map((raftId, position) => [raftId, given?.[position]] as const).filter(([, text]) => text !== '_'),
     );
     const voters = { incoming: new Set(incoming), outgoing: new Set(outgoing) };
-    if (directive.command === 'vote') {
+    if (command === 'vote') {
       const votes = new Map([...known].map(([raftId, text]) => [raftId, text === 'y'] as const));
       return describeVote(voters, votes, joint !== undefined);
     }

@@ -7,6 +7,7 @@ import type { Progress } from '../../node/consensus/core/progress.ts';
 import { type AckedIndex, type RaftIds, sortedIds } from '../../node/consensus/core/quorum.ts';
 import type { RawStatus, Ready } from '../../node/consensus/core/raw-node.ts';
 import type { ConfigurationStep, RaftEntry, SnapshotMetadata } from '../../protocols/consensus-record.ts';
+import { UnknownDirective } from './datadriven.ts';
 
 /** Marks an entry that etcd writes in its older format, which ours does not have. */
 export const version1Context = 'v1';
@@ -60,7 +61,7 @@ const stepLetters: Record<ConfigurationStep['kind'], string> = {
 
 export function messageTypeOf(name: string): Message['type'] {
   const found = Object.entries(messageNames).find(([, etcdName]) => etcdName === name);
-  if (!found) throw new Error(`unknown message type ${name}`);
+  if (!found) throw new UnknownDirective(`unknown message type ${name}`);
   return found[0] as Message['type'];
 }
 
@@ -72,7 +73,7 @@ export function parseSteps(text: string): ConfigurationStep[] {
     .filter((token) => token !== '')
     .map((token) => {
       const kind = Object.entries(stepLetters).find(([, letter]) => letter === token[0])?.[0];
-      if (!kind) throw new Error(`unknown input: ${token}`);
+      if (!kind || !/^.\d+$/.test(token)) throw new UnknownDirective(`unknown input: ${token}`);
       return { kind: kind as ConfigurationStep['kind'], raftId: Number(token.slice(1)) };
     });
 }

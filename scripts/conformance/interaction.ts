@@ -17,7 +17,7 @@ import {
   type RaftEntry,
   type SnapshotMetadata,
 } from '../../protocols/consensus-record.ts';
-import type { Directive } from './datadriven.ts';
+import { type Directive, UnknownDirective } from './datadriven.ts';
 import {
   describeEntry,
   describeMessage,
@@ -28,6 +28,8 @@ import {
   parseSteps,
   version1Context,
 } from './etcd-text.ts';
+import { commandOf } from './grammar.ts';
+import { interactionGrammar, type NodeCommand } from './interaction-grammar.ts';
 
 const electionTicks = 3;
 const heartbeatTicks = 1;
@@ -69,11 +71,11 @@ class World {
   }
 
   #run(directive: Directive): string | undefined {
+    const command = commandOf(directive, interactionGrammar);
     const [first] = ids(directive);
-    switch (directive.command) {
+    switch (command) {
       case 'add-nodes':
-        this.#addNodes(directive);
-        return undefined;
+        return this.#addNodes(directive);
       case 'log-level':
         this.#quiet = directive.arguments[0]?.key.toLowerCase() === 'none';
         return undefined;
@@ -99,13 +101,13 @@ class World {
         this.#node(Number(value(directive, 'from'))).raw.transferLeadership(Number(value(directive, 'to')));
         return undefined;
       default:
-        return this.#runOnNode(directive, this.#node(first));
+        return this.#runOnNode(command, directive, this.#node(first));
     }
   }
 
-  #runOnNode(directive: Directive, node: WorldNode): string | undefined {
+  #runOnNode(command: NodeCommand, directive: Directive, node: WorldNode): string | undefined {
     const second = directive.arguments[1]?.key ?? '';
-    switch (directive.command) {
+    switch (command) {
       case 'campaign':
         node.raw.campaign();
         return undefined;
@@ -138,8 +140,6 @@ class World {
       case 'report-unreachable':
         node.raw.reportUnreachable(Number(second));
         return undefined;
-      default:
-        return 'unknown command';
     }
   }
 
@@ -157,13 +157,15 @@ class World {
 
   #node(id: number | undefined): WorldNode {
     const node = this.#nodes[(id ?? 0) - 1];
-    if (!node) throw new Error(`there is no node ${id}`);
+    if (!node) throw new UnknownDirective(`there is no node ${id}`);
     return node;
   }
 
-  #addNodes(directive: Directive): void {
+  #addNodes(directive: Directive): string | undefined {
     const list = (key: string): number[] => values(directive, key).map(Number);
     const index = Number(value(directive, 'index') ?? 0);
+    const isBootstrapped = ['voters', 'learners', 'index'].some((key) => value(directive, key) !== undefined);
+    if (isBootstrapped && index <= 1) return 'index must be specified as > 1 due to bootstrap';
     const configuration = { ...plainConfiguration(list('voters')), learners: list('learners') };
     const snapshot = { index, term: index === 0 ? 0 : 1, chainHash: '', configuration };
     for (let count = Number(directive.arguments[0]?.key); count > 0; count -= 1) {
@@ -175,6 +177,7 @@ class World {
       const async = options.asyncStorageWrites;
       this.#nodes.push({ id, raw, log, async, history, appendWork: [], applyWork: [] });
     }
+    return undefined;
   }
 
   #writeLog(node: WorldNode): undefined {
@@ -239,7 +242,7 @@ class World {
     const typeName = value(directive, 'type');
     const type = typeName === undefined ? undefined : messageTypeOf(typeName);
     let delivered = 0;
-    for (const id of ids(directive)) delivered += this.#deliver(id, false, type);
+    for (const { id } of ids(directive).map((each) => this.#node(each))) delivered += this.#deliver(id, false, type);
     for (const id of values(directive, 'drop').map(Number)) delivered += this.#deliver(id, true, type);
     if (delivered === 0) this.#write('no messages');
   }
