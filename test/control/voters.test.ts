@@ -269,3 +269,13 @@ test('votersView() says that a change waits for a majority, and counts the loss 
   assert.match(votersView(rig.fleet.state(), facts).warnings[0] ?? '', /1 of 3 voters is away: the loss of one more/);
   assert.equal(votersView(rig.fleet.state(), facts).change?.waitsFor, 'a controller');
 });
+
+test('voters remove, followed, ends with the news that somebody gave the vote back', async (t) => {
+  const rig = await threeVoters(t);
+  const following = rig.ask('hub', { name: 'voters-remove', host: 'v3' }, { id: 'a-removal' });
+  const isTaken = () => rig.fleet.state().members[peerId('v3')]?.roles.includes('voter') === false;
+  await rig.fleet.until('the vote is taken', isTaken);
+  endOf(await rig.ask('hub', { name: 'voters-add', host: 'v3' }));
+  const { code, message } = errorOf(await following);
+  assert.deepEqual([code, message], ['given-back', "'v3' is to vote: it was given its vote back since that was taken"]);
+});

@@ -154,7 +154,7 @@ function withTicks(context: CommandContext): CommandContext {
   };
 }
 
-/** What is still to come of the change, or null when it is in force. @throws ParleyError `joined-again`. */
+/** What is still to come of the change, or null when it is in force. @throws ParleyError `joined-again`, `given-back`. */
 function standingOf(context: CommandContext, change: Change): ReturnType<typeof votersChange> {
   const state = stateOf(context);
   const standing = votersChange(state, context.facts()) ?? { text: 'the change is taking effect', waitsFor: null };
@@ -171,11 +171,18 @@ function isInForce({ kind, body }: Change, state: LedgerState): boolean {
       if (member?.roles.includes('voter') && !(isVoting(state, member) && state.joint === null)) return false;
       return body.replaces === null || !isCounted(body.replaces);
     case 'voter-removed':
+      if (member?.roles.includes('voter')) throw givenBack(member);
       return !isCounted(body.peer);
     case 'member-removed':
       if (member !== undefined && member.leaving === undefined) throw joinedAgain(member);
       return member === undefined;
   }
+}
+
+function givenBack({ name }: Member): ParleyError {
+  return new ParleyError('given-back', `'${name}' is to vote: it was given its vote back since that was taken`, {
+    hint: 'Give the command under a fresh id to take it once more.',
+  });
 }
 
 function joinedAgain({ name }: Member): ParleyError {
