@@ -8,8 +8,16 @@ const messages = 'test/consensus/message.test.ts';
 const snapshots = 'test/consensus/snapshot-links.test.ts';
 const putBack = 'test/consensus/put-back.test.ts';
 const leadership = 'test/node/leadership.test.ts';
+const voteWatch = 'test/node/vote-watch.test.ts';
 
 export const voterMutants: readonly Mutant[] = [
+  {
+    name: 'calls a proposal lost as soon as another one has its place in this log',
+    file: 'node/consensus/waiters.ts',
+    text: 'older?.reject(unknown(',
+    replacement: 'older?.reject(lost(index), unknown(',
+    tests: ['test/consensus/waiters.test.ts'],
+  },
   {
     name: 'takes any term that another voter names',
     file: `${core}/message-links.ts`,
@@ -71,7 +79,7 @@ export const voterMutants: readonly Mutant[] = [
     file: 'node/wiring/vote-watch.ts',
     text: 'if (stops.length === 0) resolve(aside);',
     replacement: 'if (stops.length >= 0) resolve(aside);',
-    tests: ['test/node/vote-watch.test.ts'],
+    tests: [voteWatch],
   },
   {
     name: 'lets whoever is no voter wait with a snapshot',
@@ -114,5 +122,54 @@ export const voterMutants: readonly Mutant[] = [
     text: 'await consensus.readIndex({ signal });',
     replacement: 'signal.throwIfAborted();',
     tests: [leadership],
+  },
+  {
+    name: 'leads before it has applied what was committed before its term',
+    file: 'node/wiring/leadership.ts',
+    text: "return role === 'leader' && state().term === term;",
+    replacement: "return role === 'leader';",
+    tests: [leadership],
+  },
+  {
+    name: 'knows nobody else that leads',
+    file: 'node/wiring/leadership.ts',
+    text: 'return leader === undefined ? null : (peerOf(leader) ?? null);',
+    replacement: 'return null;',
+    tests: [leadership],
+  },
+  {
+    name: 'gives a vote to a learner however much it lacks',
+    file: 'node/wiring/leadership.ts',
+    text: ' && lastIndex - learner.match <= promotionLagMax;',
+    replacement: ';',
+    tests: [leadership],
+  },
+  {
+    name: 'changes the voters again before those before have signed',
+    file: 'node/wiring/leadership.ts',
+    text: 'return before === undefined ? certifiedIndex() > index : before.generation !== generation;',
+    replacement: 'return true;',
+    tests: [leadership],
+  },
+  {
+    name: 'gives up as a learner that hears no leader for a while',
+    file: 'node/wiring/vote-watch.ts',
+    text: 'return !learners.includes(init.raftId) && !counted',
+    replacement: 'return learners.length >= 0 && !counted',
+    tests: [voteWatch],
+  },
+  {
+    name: 'undoes a switch for a raft id that counts nowhere',
+    file: 'node/wiring/vote-watch.ts',
+    text: 'if (isForlorn() && !isBusy())',
+    replacement: 'if (isForlorn())',
+    tests: [voteWatch],
+  },
+  {
+    name: 'takes the vote that is to come for the one that is over',
+    file: 'node/wiring/vote-plan.ts',
+    text: 'if (member?.raftId === raftId)',
+    replacement: 'if (member !== undefined && raftId > 0)',
+    tests: ['test/node/vote.test.ts'],
   },
 ];

@@ -3,8 +3,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { ConsensusStatus, VotersChange } from '../../node/consensus/index.ts';
+import type { CertificateKeeper } from '../../node/ledger/index.ts';
 import { leadershipOf, votersOf } from '../../node/wiring/leadership.ts';
-import { configurationContextOf } from '../../protocols/certificate.ts';
+import { configurationContextOf, type VoterSet } from '../../protocols/certificate.ts';
 import { encodeConfigurationChange } from '../../protocols/consensus-record.ts';
 import { ParleyError } from '../../protocols/errors.ts';
 import type { LedgerState } from '../../protocols/ledger-state.ts';
@@ -53,27 +54,28 @@ const standing: ConsensusStatus = {
   ...{ voters: [1, 2, 3], votersOutgoing: [], learners: [], droppedCertificates: 0 },
 };
 
-/** The leadership of a voter whose consensus says this, and whose ledger has applied an entry of that term. */
-function leadershipAt(
-  parts: {
-    readonly status?: Partial<ConsensusStatus>;
-    readonly appliedTerm?: number;
-    readonly readIndex?: (options: { readonly signal: AbortSignal }) => Promise<number>;
-  } = {},
-) {
-  const { status, appliedTerm = 3, readIndex = () => assert.fail('nothing is read') } = parts;
-  return leadershipOf({
-    consensus: { status: () => ({ ...standing, ...status }), onRoleChange: () => () => undefined, readIndex },
-    peerOf: (raftId) => (raftId <= 3 ? peerIdOf(`n${raftId}`) : undefined),
-    state: () => ({ ...createLedgerScript().state(), term: appliedTerm }),
-    onApplied: () => () => undefined,
-  });
-}
+type Told = Parameters<typeof leadershipOf>[0];
+
+/** A voter that leads, and whose ledger has applied an entry of its term. */
+const silent: Told = {
+  consensus: {
+    status: () => standing,
+    onRoleChange: () => () => undefined,
+    readIndex: () => assert.fail('nothing is read'),
+  },
+  peerOf: (raftId) => (raftId <= 3 ? peerIdOf(`n${raftId}`) : undefined),
+  state: () => ({ ...createLedgerScript().state(), term: standing.term }),
+  onApplied: () => () => undefined,
+};
+
+const leaderWith = (consensus: Partial<Told['consensus']>) =>
+  leadershipOf({ ...silent, consensus: { ...silent.consensus, ...consensus } });
+const leaderAt = (status: Partial<ConsensusStatus>) => leaderWith({ status: () => ({ ...standing, ...status }) });
 
 test('confirm() waits for the word of a majority, for as long as it is wanted', async () => {
   const answer = Promise.withResolvers<number>();
   const asked: AbortSignal[] = [];
-  const { confirm } = leadershipAt({
+  const { confirm } = leaderWith({
     readIndex({ signal }) {
       asked.push(signal);
       return answer.promise;
@@ -92,9 +94,114 @@ test('confirm() waits for the word of a majority, for as long as it is wanted', 
 
 test('confirm() says that this peer does not lead where no majority answers', async () => {
   const cause = new ParleyError('timed-out', 'nobody answered');
-  const { confirm } = leadershipAt({ readIndex: () => Promise.reject(cause) });
+  const { confirm } = leaderWith({ readIndex: () => Promise.reject(cause) });
   await assert.rejects(confirm({ signal: new AbortController().signal }), {
     ...{ code: 'not-controller', retryable: true, cause },
     message: /a majority did not confirm: nobody answered/,
   });
+});
+
+test('leads() waits until the ledger has applied an entry of the own term', () => {
+  assert.equal(leaderAt({}).leads(), true);
+  assert.equal(leaderAt({ term: 4 }).leads(), false, 'what others committed before is not applied yet');
+  assert.equal(leaderAt({ role: 'follower' }).leads(), false);
+});
+
+test('controller() names the peer that leads, and none where nobody is known to', () => {
+  assert.equal(leaderAt({ role: 'follower', leader: 2 }).controller(), peerIdOf('n2'));
+  assert.equal(leaderAt({ leader: 9 }).controller(), null);
+  const { leader: _none, ...leaderless } = standing;
+  assert.equal(leaderWith({ status: () => leaderless }).controller(), null);
+});
+
+test('onChange() tells when an applied entry makes a leader of this voter', () => {
+  const state = createLedgerScript().state();
+  let term = 2;
+  let applied = (): void => assert.fail('nobody listens');
+  let changes = 0;
+  const { onChange } = leadershipOf({
+    ...silent,
+    state: () => ({ ...state, term }),
+    onApplied(listener) {
+      applied = listener;
+      return () => undefined;
+    },
+  });
+  onChange(() => {
+    changes += 1;
+  });
+  for (const [appliedTerm, seen] of [
+    [2, 0],
+    [3, 1],
+    [3, 1],
+  ] as const) {
+    term = appliedTerm;
+    applied();
+    assert.equal(changes, seen);
+  }
+});
+
+/** What the coordinator is told of voters. */
+function factsWith(parts: {
+  readonly status?: Partial<ConsensusStatus>;
+  readonly voterSet?: VoterSet;
+  readonly certificates?: Partial<Pick<CertificateKeeper, 'certificateAt' | 'certifiedIndex' | 'voterSetBefore'>>;
+}) {
+  const { status, certificates } = parts;
+  const state = createLedgerScript().state();
+  const { voterSet = state.voterSet } = parts;
+  return votersOf({
+    state: () => ({ ...state, voterSet }),
+    onCertified: () => () => undefined,
+    certification: () => ({
+      ...{ certificateAt: () => undefined, certifiedIndex: () => 0, voterSetBefore: () => undefined },
+      ...certificates,
+    }),
+    consensus: {
+      status: () => ({ ...standing, ...status }),
+      transferLeadership: () => assert.fail('nobody hands over'),
+      changeVoters: () => assert.fail('nothing is changed'),
+    },
+  }).facts();
+}
+
+test('isCaughtUp() of a learner is that it is heard, has begun, and lacks no more than what arrives meanwhile', () => {
+  const learner = { raftId: 4, match: 1_000, state: 'replicate', active: true } as const;
+  const isCaughtUp = (lag: number, fields: { readonly active?: boolean; readonly match?: number } = {}): boolean =>
+    factsWith({
+      status: {
+        lastIndex: learner.match + lag,
+        progress: [
+          { ...learner, raftId: 2 },
+          { ...learner, ...fields },
+        ],
+      },
+    }).isCaughtUp(learner.raftId);
+  assert.deepEqual([isCaughtUp(0), isCaughtUp(64), isCaughtUp(65)], [true, true, false]);
+  assert.equal(isCaughtUp(0, { active: false }), false);
+  assert.equal(isCaughtUp(-990, { match: 0 }), false, 'a short log, and nothing of it acknowledged');
+  assert.equal(factsWith({}).isCaughtUp(4), false, 'this voter does not lead');
+});
+
+test('isCertified is false until the voters before have signed for those in force', () => {
+  const voterSet: VoterSet = { generation: 0, index: 50, voters: [], votersOutgoing: [] };
+  const before = (generation: number): VoterSet => ({ ...voterSet, generation, index: 40 });
+  const isCertified = (certificates: Parameters<typeof factsWith>[0]['certificates'], set = voterSet): boolean =>
+    factsWith({ voterSet: set, ...(certificates === undefined ? {} : { certificates }) }).isCertified;
+  const certificate = { version: 1 as const, generation: 0, index: 50, chainHash: 'c'.repeat(64), signatures: [] };
+  assert.equal(isCertified({ voterSetBefore: () => before(0) }), false);
+  assert.equal(
+    isCertified({ voterSetBefore: () => before(0), certifiedIndex: () => 90 }),
+    false,
+    'what follows, alone',
+  );
+  assert.equal(isCertified({ voterSetBefore: () => before(0), certificateAt: () => certificate }), true);
+  assert.equal(isCertified({ certifiedIndex: () => 50 }), false, 'from a snapshot');
+  assert.equal(isCertified({ certifiedIndex: () => 51 }), true, 'from a snapshot, and what follows is certified');
+  assert.equal(
+    isCertified({ voterSetBefore: () => before(0) }, { ...voterSet, generation: 1 }),
+    true,
+    'a new generation',
+  );
+  assert.equal(isCertified(undefined, { ...voterSet, index: 1 }), true, 'the founder');
 });

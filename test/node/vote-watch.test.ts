@@ -256,6 +256,62 @@ test('createVoteWatch() begins anew as a member where its raft id counts nowhere
   await watch.stop();
 });
 
+/** A voter's watch that hears no leader; `look` lets it look at least so often, a second apart. */
+async function leaderless(
+  t: TestContext,
+  parts: { readonly raftId: number; readonly script: LedgerScript; readonly isBusy: () => boolean },
+) {
+  const folder = createVoteFolder(await voterFolder(t));
+  const clock = createManualClock();
+  let looks = 0;
+  const key = (): Promise<string | null> => {
+    looks += 1;
+    return folder.key();
+  };
+  const watch = createVoteWatch({ self: peerIdOf('n2'), raftId: parts.raftId, generation: 0 })({
+    ...{ folder: { ...folder, key }, clock, logger, ledger: ledgerOf(parts.script) },
+    ...{ hasLeader: () => false, isBusy: parts.isBusy, announceKey: () => undefined },
+  });
+  await watch.start();
+  t.after(() => watch.stop());
+  let turned: VoteTurn | undefined;
+  void watch.turned.then((turn) => {
+    turned = turn;
+  });
+  return {
+    turned: () => turned,
+    async look(count: number) {
+      const enough = looks + count;
+      while (looks < enough) {
+        clock.advance(1_000);
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+    },
+  };
+}
+
+test('createVoteWatch() lets a learner wait for a leader as long as consensus counts on it', async (t) => {
+  const script = createLedgerScript();
+  script.join('n2', ['voter']);
+  script.configure({ voters: [1], learners: [2] });
+  const watch = await leaderless(t, { raftId: 2, script, isBusy: () => false });
+  await watch.look(60);
+  assert.equal(watch.turned(), undefined, 'what it has learnt would be lost');
+  script.configure({ voters: [1] });
+  await watch.look(2);
+  assert.deepEqual(watch.turned(), { kind: 'give-up', roles: ['voter'] });
+});
+
+test('createVoteWatch() interrupts no switch where its raft id counts nowhere', async (t) => {
+  const work = createSwitch();
+  const watch = await leaderless(t, { raftId: 6, script: createLedgerScript(), isBusy: work.isBusy });
+  await watch.look(60);
+  assert.equal(watch.turned(), undefined, 'a switch would be undone');
+  work.end();
+  await watch.look(2);
+  assert.equal(watch.turned()?.kind, 'give-up');
+});
+
 test('damaged() of a peer that runs waits until no switch is under way, and of one that starts does not', async (t) => {
   const clock = createManualClock();
   const folder = createVoteFolder(await voterFolder(t));

@@ -16,7 +16,7 @@ import {
   logFolderOf,
   witnessFileOf,
 } from '../../node/wiring/vote-folder.ts';
-import { nextVoteStep, type VoteTurn } from '../../node/wiring/vote-plan.ts';
+import { goneOn, nextVoteStep, type VoteTurn } from '../../node/wiring/vote-plan.ts';
 import { check } from '../../protocols/codec.ts';
 import { configSchema } from '../../protocols/config.ts';
 import { ParleyError } from '../../protocols/errors.ts';
@@ -217,6 +217,19 @@ test('nextVoteStep() gives up a raft id that a new key has taken the place of', 
   assert.equal(step(0, voterKeyOf('n2 anew')), 'take-up');
   script.configure({ voters: [1, 3] });
   assert.equal(step(2, voterKeyOf('n2')), 'give-up');
+});
+
+test('goneOn() ends the votes that newer voters do not count, and none that is still to come', () => {
+  const script = createLedgerScript();
+  for (const name of ['n2', 'n3']) script.join(name, ['member', 'voter']);
+  script.configure({ voters: [1, 2, 3] });
+  const { voterSet } = script.state();
+  const without3 = { ...voterSet, index: voterSet.index + 9, voters: voterSet.voters.slice(0, 2) };
+  const step = (raftId: number, key: string) =>
+    nextVoteStep(goneOn(script.state(), without3), own('n3', raftId, voterKeyOf(key)));
+  assert.deepEqual(step(3, 'n3'), { kind: 'give-up', roles: ['member'] });
+  script.accept('member-updated', { ...updated('n3'), voterKey: voterKeyOf('n3 anew') });
+  assert.deepEqual(step(0, 'n3 anew'), { kind: 'take-up', raftId: 4, roles: ['member', 'voter'] });
 });
 
 test('runPeer() creates the peer anew after each turn, and after a damaged log without it', async (t) => {
