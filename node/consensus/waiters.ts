@@ -23,10 +23,11 @@ export class Proposals {
     return this.#waiting.size + coming < waitersMax;
   }
 
-  /** Waits for the entry that was just appended. */
+  /** Waits for the entry that was just appended. Who waits at its place already: another voter may still commit theirs. */
   add(position: Position, signal: AbortSignal): Promise<Position> {
     const { index, term } = position;
-    this.#waiting.get(index)?.reject(lost(index));
+    const older = this.#waiting.get(index);
+    older?.reject(unknown(`entry ${index} of term ${older.term}: one of term ${term} took its place in this log`));
     return new Promise((resolve, reject) => {
       const giveUp = (): void => {
         if (this.#waiting.get(index)?.term === term) this.#waiting.delete(index);
