@@ -19,13 +19,6 @@ export const voterMutants: readonly Mutant[] = [
     tests: ['test/consensus/waiters.test.ts'],
   },
   {
-    name: 'calls a proposal lost as soon as another one has its place in this log',
-    file: 'node/consensus/waiters.ts',
-    text: 'older?.reject(unknown(',
-    replacement: 'older?.reject(lost(index), unknown(',
-    tests: ['test/consensus/waiters.test.ts'],
-  },
-  {
     name: 'takes any term that another voter names',
     file: `${core}/message-links.ts`,
     text: 'if (term <= own.term() + termAheadMax) return;',
