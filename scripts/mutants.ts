@@ -14,11 +14,13 @@ import { generationMutants } from './mutants/generation-mutants.ts';
 import { ledgerMutants } from './mutants/ledger-mutants.ts';
 import { membershipMutants } from './mutants/membership-mutants.ts';
 import { type Mutant, mutated } from './mutants/mutant.ts';
+import { runningMutants } from './mutants/running-mutants.ts';
 import { Tree } from './mutants/tree.ts';
 import { voterMutants } from './mutants/voter-mutants.ts';
 
 export const allMutants: readonly Mutant[] = [
   ...consensusMutants,
+  ...runningMutants,
   ...voterMutants,
   ...certificateMutants,
   ...deviceMutants,

@@ -3,10 +3,12 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Engine } from '../../node/consensus/engine.ts';
 import { bootstrapLog, openLogStore } from '../../node/consensus/log-store.ts';
 import { readIndex, running } from '../../node/consensus/requests.ts';
 import { createSnapshotShelf } from '../../node/consensus/snapshot-shelf.ts';
+import type { ParleyError } from '../../protocols/errors.ts';
 import { createManualClock } from '../helpers/manual-clock.ts';
 import { genesisHash, noLearners, peerName, silentLogger } from './fleet.ts';
 import { ListMachine } from './list-machine.ts';
@@ -45,7 +47,7 @@ async function start() {
     },
   );
   engine.start();
-  return { engine, parts: running({ engine, store, stateMachine, shelf, certifier: undefined }) };
+  return { engine, clock, parts: running({ engine, store, stateMachine, shelf, certifier: undefined }) };
 }
 
 const breakRule = (): never => {
@@ -75,4 +77,20 @@ test('readIndex() answers when it breaks a rule itself', async (t) => {
   t.after(() => engine.stop());
   t.mock.method(engine.raw, 'readIndex', breakRule);
   await assert.rejects(readIndex(parts, { signal: new AbortController().signal }), { code: 'stopped' });
+});
+
+test('who waits for an entry of a leader that was deposed is told after four election times without word', async (t) => {
+  const { engine, clock } = await start();
+  t.after(() => engine.stop());
+  const told: unknown[] = [];
+  engine.proposals
+    .add({ index: 2, term: 1 }, new AbortController().signal)
+    .catch(({ code, message }: ParleyError) => told.push(code, message));
+  clock.advance(1_900);
+  await nextTurn();
+  assert.deepEqual(told, []);
+  clock.advance(100);
+  await nextTurn();
+  assert.equal(told[0], 'outcome-unknown');
+  assert.match(String(told[1]), /does not lead any more/);
 });

@@ -129,6 +129,27 @@ test('a received snapshot replaces the log and waits to be restored', async () =
   );
 });
 
+test('compact() leaves the disk alone while a snapshot that failed to be written may be there', async (t) => {
+  const store = await filled();
+  const log = await open(store);
+  const batch = store.batch.bind(store);
+  const landing = t.mock.method(store, 'batch', async (...[operations, options]: Parameters<typeof batch>) => {
+    await batch(operations, options);
+    if (operations.some(({ key }) => key === 'tail')) throw new Error('the disk gave no answer');
+  });
+  const metadata = { ...base, index: 20, term: 4, chainHash: 'c'.repeat(64) };
+  const snapshot = { metadata, body: new Uint8Array(10) };
+  const work = { hardState: { term: 4, vote: 0, commit: 20 }, entries: [], snapshot };
+  await assert.rejects(log.write(work), /no answer/);
+  landing.mock.restore();
+  await log.compact({ ...base, index: 3, term: 2, chainHash: log.chainHash(3) ?? '' });
+  store.crash();
+  assert.deepEqual((await open(store)).base(), metadata);
+  await log.write(work);
+  await log.write({ ...work, snapshot: { ...snapshot, metadata: { ...metadata, index: 30 } } });
+  assert.equal((await open(store)).base().index, 30);
+});
+
 test('openLogStore() refuses a log with any record missing', async () => {
   const whole = await filled();
   for (const key of whole.keys()) {
