@@ -373,4 +373,25 @@ export const ledgerMutants: readonly Mutant[] = [
     replacement: '',
     tests: ['test/ledger/blobs.test.ts'],
   },
+  {
+    name: 'calls unknown what became of a command that the ledger remembers',
+    file: 'node/ledger/proposals.ts',
+    text: 'if (known !== undefined) return known;',
+    replacement: '',
+    tests: ['test/ledger/proposals.test.ts'],
+  },
+  {
+    name: 'forgets what a command came to after a day',
+    file: 'protocols/limits.ts',
+    text: 'commandIdKeptMs = 7 * 24',
+    replacement: 'commandIdKeptMs = 1 * 24',
+    tests: ['test/ledger/members-core.test.ts'],
+  },
+  {
+    name: 'takes changes of voters without end',
+    file: 'node/ledger/entry-puller.ts',
+    text: 'if (proofs.length > proofsMax) throw',
+    replacement: 'if (false) throw',
+    tests: ['test/ledger/entry-puller.test.ts'],
+  },
 ];

@@ -367,4 +367,32 @@ export const membershipMutants: readonly Mutant[] = [
     replacement: "admits === 'removed'",
     tests: ['test/mesh/strangers.test.ts'],
   },
+  {
+    name: 'keeps a role that has no vote yet where a voter begins anew',
+    file: 'node/ledger/voters-core.ts',
+    text: '  if (!counted.has(member.raftId)) return;\n',
+    replacement: '',
+    tests: [rules],
+  },
+  {
+    name: 'asks any number of strangers at once',
+    file: 'node/ledger/way-back.ts',
+    text: ' || asked.size >= askedMax) return;',
+    replacement: ') return;',
+    tests: ['test/ledger/way-back.test.ts'],
+  },
+  {
+    name: 'keeps the strangers that it has asked',
+    file: 'node/ledger/way-back.ts',
+    text: 'clock.after(askMs, () => forget(stranger));',
+    replacement: 'clock.after(askMs, () => undefined);',
+    tests: ['test/ledger/way-back.test.ts'],
+  },
+  {
+    name: 'waits for what a voter that is away may have',
+    file: 'node/control/voters-core.ts',
+    text: "  if (own === 'away') return false;\n",
+    replacement: '',
+    tests: ['test/control/voters-core.test.ts'],
+  },
 ];

@@ -81,6 +81,7 @@ describe('nextVoterChange()', () => {
     assert.equal(nextVoterChange(state, keeping({ b: 'unknown' })), undefined);
     assert.equal(nextVoterChange(state, keeping({ b: 5, c: 'unknown' })), undefined, 'c may have it all');
     assert.deepEqual(nextVoterChange(state, keeping({ b: 5, c: 'away' })), gone);
+    assert.deepEqual(nextVoterChange(state, keeping({ b: 'unknown', c: 'away' })), gone, 'c can give nobody anything');
     assert.deepEqual(nextVoterChange(state, keeping({ a: 5, b: 5, c: 5 })), gone, 'nobody has it');
     assert.deepEqual(nextVoterChange(state, keeping({})), gone);
   });

@@ -180,6 +180,16 @@ test('applyEntry() applies a command id once and forgets it after seven days of 
   assert.ok(!ids.includes('command-1') && !ids.includes('command-2') && ids.includes('command-3'));
 });
 
+test('applyEntry() knows a command id for all of seven days', () => {
+  const script = createLedgerScript();
+  const first = script.apply('draft-discarded', {}, { commandId: 'command-1' });
+  for (let day = 1; day < 7; day += 1) script.apply('draft-discarded', {}, { afterMs: 24 * 60 * 60 * 1000 });
+  script.apply('draft-discarded', {}, { afterMs: 23 * 60 * 60 * 1000 });
+  for (let number = 0; number < 64; number += 1)
+    script.apply('draft-discarded', {}, { commandId: `command-2-${number}` });
+  assert.deepEqual(script.apply('draft-discarded', {}, { commandId: 'command-1' }), first);
+});
+
 test('applyEntry() takes a known command id for the same command of the same actor alone', () => {
   const script = createLedgerScript();
   script.join('web1');

@@ -4,11 +4,13 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { systemClock } from '../../node/host/clock.ts';
 import type { Clock } from '../../node/interfaces.ts';
+import { createWayBack } from '../../node/ledger/way-back.ts';
 import { encode } from '../../protocols/codec.ts';
 import { entryPullProtocol } from '../../protocols/entry-pull.ts';
 import { createCertifiedChain } from '../helpers/certified-chain.ts';
-import { caughtUp, createLedgerFleet, letGo, patient } from '../helpers/ledger-peers.ts';
+import { caughtUp, createLedgerFleet, createTestLogger, letGo, patient } from '../helpers/ledger-peers.ts';
 import { peerIdOf } from '../helpers/ledger-script.ts';
+import { createManualClock } from '../helpers/manual-clock.ts';
 
 /** What waits for a minute waits for a call of `passMinute`. */
 function minuteClock(): { readonly clock: Clock; readonly passMinute: () => void } {
@@ -96,4 +98,30 @@ test('meet() believes no stranger that proves nothing', async (t) => {
   assert.equal(web1.ledger.state().index, index);
   assert.equal(web1.ledger.meshMembers().isMember(stranger.self), false);
   assert.ok(web1.ledger.meshMembers().asksStrangers(), 'another one may know better');
+});
+
+test('meet() asks few strangers at once, and each of them for a moment', async () => {
+  const clock = createManualClock();
+  const asked: string[] = [];
+  const left: string[] = [];
+  const { meet, stop } = createWayBack({
+    mesh: { connectedPeers: () => [], onPeerChange: () => () => undefined },
+    ...{ clock, logger: createTestLogger([]), isMember: () => false, wantedCount: () => 1 },
+    ask(stranger) {
+      asked.push(stranger);
+      return async () => void left.push(stranger);
+    },
+  });
+  clock.advance(60_000);
+  const crowd = ['a', 'b', 'c', 'd', 'e', 'f'];
+  for (const stranger of crowd) meet(stranger);
+  assert.deepEqual(asked, crowd.slice(0, 4));
+  clock.advance(14_999);
+  assert.deepEqual(left, []);
+  clock.advance(1);
+  assert.deepEqual(left, crowd.slice(0, 4));
+  meet('e');
+  assert.deepEqual(asked, crowd.slice(0, 5), 'another one may know better');
+  await stop();
+  assert.deepEqual(left, crowd.slice(0, 5));
 });
