@@ -149,8 +149,10 @@ function slowDown(fleet: Fleet, chance: Chance): void {
 
 /** By then a leader has entries that a voter which has just died has not. */
 const compactsAfterMs = 500;
+/** A checkpoint is certified by then where nothing is wrong. */
+const certifiedAfterMs = 400;
 
-/** As the ledger does after many entries: snapshots, and a log that begins later. */
+/** As the ledger does after many entries: a checkpoint, snapshots, and a log that begins later. */
 function compactOne(fleet: Fleet, chance: Chance): void {
   const voters = fleet.voters();
   if (voters.length === 0) return;
@@ -158,19 +160,21 @@ function compactOne(fleet: Fleet, chance: Chance): void {
   const [, ...others] = voters;
   // Who comes back behind the log of the one that leads needs its snapshot.
   const absent = voters[0]?.life === life && others.length > 0 ? chance.pick(others).life : undefined;
-  if (absent !== undefined) fleet.crash(absent.name, chance.happens(0.5));
-  fleet.time.schedule(absent === undefined ? 0 : compactsAfterMs, life, 'compacts', () => {
-    const compact = async (): Promise<void> => {
-      const checkpoint = { kind: 'checkpoint-begun', actor: 'controller', body: {} } as const;
-      const signal = AbortSignal.timeout(1_000);
-      if (chance.happens(0.5)) await ledger.propose(checkpoint, { signal });
-      await ledger.snapshot();
-      await consensus.compact(Math.min(ledger.durableIndex(), consensus.status().appliedIndex));
-      fleet.count('compactions');
-    };
-    // A voter that stops or restores meanwhile compacts at another time.
-    compact().catch(() => undefined);
-  });
+  if (absent !== undefined) fleet.crash(absent.name, chance.happens(0.5), chance.between(2, 6) * compactsAfterMs);
+  const begin = (): Promise<unknown> =>
+    ledger.propose({ kind: 'checkpoint-begun', actor: 'controller', body: {} }, { signal: AbortSignal.timeout(1_000) });
+  const compact = async (): Promise<void> => {
+    // A checkpoint may go once a newer snapshot is there.
+    await ledger.snapshot();
+    const { firstIndex, appliedIndex } = consensus.status();
+    await consensus.compact(Math.min(ledger.durableIndex(), appliedIndex));
+    if (consensus.status().firstIndex > firstIndex) fleet.count('compactions');
+  };
+  // A voter that does not lead, stops or restores meanwhile does it at another time.
+  const soon = (afterMs: number, what: string, act: () => Promise<unknown>): unknown =>
+    fleet.time.schedule(afterMs, life, what, () => void act().catch(() => undefined));
+  soon(absent === undefined ? 0 : compactsAfterMs, 'begins a checkpoint', begin);
+  soon((absent === undefined ? 0 : compactsAfterMs) + certifiedAfterMs, 'compacts', compact);
 }
 
 function transferLeadership(fleet: Fleet, chance: Chance): void {

@@ -231,12 +231,12 @@ export class Fleet {
   }
 
   /** Kills a peer's process, or its machine, and lets it come back. */
-  crash(name: string, isPowerCut: boolean): void {
+  crash(name: string, isPowerCut: boolean, awayMs = this.restartMs()): void {
     const peer = this.#peer(name);
     if (peer.life === undefined) return;
     this.time.note(`${name} ${isPowerCut ? 'loses power' : 'is killed'}`);
     this.#end(peer, isPowerCut);
-    this.time.schedule(this.restartMs(), undefined, `${name} comes back`, () => this.boot(name));
+    this.time.schedule(awayMs, undefined, `${name} comes back`, () => this.boot(name));
   }
 
   /** A process ends to start anew as something else, or for good: its ledger keeps its state, as a stop in order does; all else is killed. */
