@@ -209,8 +209,10 @@ function stayingMember(state: LedgerState, peer: string): Member {
 /** Refuses to take the vote of the only peer that has one, whoever else is on the way to it. */
 function refuseLastVoter(state: LedgerState, member: Member): void {
   const counted = new Set(state.voterSet.voters.map(({ raftId }) => raftId));
-  if (!counted.has(member.raftId)) return;
-  if (votingMembers(state).some(({ peer, raftId }) => peer !== member.peer && counted.has(raftId))) return;
+  const others = votingMembers(state).filter(({ peer }) => peer !== member.peer);
+  // A vote that is not in force yet is none to lose, unless nobody else is to vote at all.
+  if (others.length > 0 && !counted.has(member.raftId)) return;
+  if (others.some(({ raftId }) => counted.has(raftId))) return;
   const text = `'${member.name}' is the fleet's only voter`;
   throw refusal('last-voter', text, 'Add another voter first: `voters add HOST`.');
 }

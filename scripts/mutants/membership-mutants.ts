@@ -131,8 +131,8 @@ export const membershipMutants: readonly Mutant[] = [
   {
     name: 'takes the vote of the last voter',
     file: 'node/ledger/voters-core.ts',
-    text: '  if (!counted.has(member.raftId)) return;\n',
-    replacement: '  if (counted.has(member.raftId)) return;\n',
+    text: 'if (others.length > 0 && !counted.has(member.raftId)) return;',
+    replacement: 'if (counted.has(member.raftId)) return;',
     tests: [rules],
   },
   {
@@ -370,7 +370,7 @@ export const membershipMutants: readonly Mutant[] = [
   {
     name: 'keeps a role that has no vote yet where a voter begins anew',
     file: 'node/ledger/voters-core.ts',
-    text: '  if (!counted.has(member.raftId)) return;\n',
+    text: 'if (others.length > 0 && !counted.has(member.raftId)) return;',
     replacement: '',
     tests: [rules],
   },

@@ -172,4 +172,11 @@ export const voterMutants: readonly Mutant[] = [
     replacement: 'if (member !== undefined && raftId > 0)',
     tests: ['test/node/vote.test.ts'],
   },
+  {
+    name: 'takes the role of the last that is to vote',
+    file: 'node/ledger/voters-core.ts',
+    text: 'if (others.length > 0 && !counted.has(member.raftId)) return;',
+    replacement: 'if (!counted.has(member.raftId)) return;',
+    tests: ['test/ledger/voters-core.test.ts'],
+  },
 ];

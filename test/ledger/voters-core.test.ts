@@ -70,13 +70,15 @@ test('voterRemoved() takes the role and never the last vote in force', () => {
   script.accept('voter-removed', { peer: peerIdOf('n1') });
 });
 
-test('voterRemoved() takes a role whose vote is not in force yet, whoever else waits for one', () => {
+test('voterRemoved() takes a role whose vote is not in force yet, and never the last role', () => {
   const script = createLedgerScript();
   script.join('web1', ['voter']);
   script.accept('member-updated', facts('n1', voterKeyOf('n1 again')));
   assert.deepEqual([member(script, 'n1')?.raftId, script.state().voters], [3, [1]]);
   script.accept('voter-removed', { peer: peerIdOf('web1') });
   assert.deepEqual(member(script, 'web1')?.roles, ['member']);
+  script.refuse('last-voter', 'voter-removed', { peer: peerIdOf('n1') });
+  script.refuse('last-voter', 'member-removed', { peer: peerIdOf('n1') });
 });
 
 test('voterAdded() gives a vote that is only being taken back as it is, and another one once it is taken', () => {
