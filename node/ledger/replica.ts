@@ -149,6 +149,8 @@ export function createReplica(init: {
       }
       const entries = state.index - Math.max(checkpointBegun, checkpointIndex);
       const isDue =
+        // Who is behind the log of a voter that came back by a leader's snapshot would get nothing from it.
+        (checkpointIndex > 0 && snapshots.headAt(checkpointIndex) === undefined) ||
         entries >= checkpointEntriesMax ||
         (entries >= checkpointEntriesMin && bytesSince * 4 >= (saved?.bytes ?? 0)) ||
         // Who has less than a new generation's base gets the rest from nobody.

@@ -76,6 +76,13 @@ export const certificateMutants: readonly Mutant[] = [
     tests: [verdicts],
   },
   {
+    name: 'leads on without a checkpoint that it could give to others',
+    file: 'node/ledger/replica.ts',
+    text: '(checkpointIndex > 0 && snapshots.headAt(checkpointIndex) === undefined) ||',
+    replacement: '',
+    tests: ['test/ledger/replica.test.ts'],
+  },
+  {
     name: 'certifies a checkpoint that later entries of its batch changed',
     file: 'node/ledger/replica.ts',
     text: '    beginBatch();\n    bytesSince = 0;',

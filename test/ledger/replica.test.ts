@@ -55,3 +55,33 @@ test('checkpointDue() counts what has come since against the stored snapshot, af
   restarted.apply(script.entries.slice(before));
   assert.equal(restarted.checkpointDue()?.kind, 'checkpoint-begun');
 });
+
+test('checkpointDue() asks for a checkpoint where the newest one is not on this disk, until one is', async () => {
+  const script = createLedgerScript();
+  const [whole, restored] = [await start(new MemoryStore()), await start(new MemoryStore())];
+  let applied = 0;
+  const goOn = async (): Promise<void> => {
+    for (const replica of [whole, restored].filter(({ state }) => state().index === applied + 1)) {
+      replica.apply(script.entries.slice(applied));
+      await replica.save();
+    }
+    applied = script.entries.length;
+  };
+  const checkpoint = async (): Promise<void> => {
+    script.accept('checkpoint-begun', {}, { actor: 'controller' });
+    await goOn();
+    const draft = whole.checkpointDue();
+    assert.ok(draft?.kind === 'checkpoint-made');
+    script.accept('checkpoint-made', draft.body, { actor: 'controller' });
+    await goOn();
+  };
+  script.join('web1');
+  whole.apply(script.entries);
+  applied = script.entries.length;
+  await checkpoint();
+  await restored.restore(await whole.save());
+  assert.equal(whole.checkpointDue(), undefined);
+  assert.equal(restored.checkpointDue()?.kind, 'checkpoint-begun');
+  await checkpoint();
+  assert.equal(restored.checkpointDue(), undefined);
+});
