@@ -51,10 +51,9 @@ export const createAttachment =
             if (event.kind === 'end' || event.kind === 'error') return;
           }
         }
-        const refusal = failures.find(({ code }) => code === notVoter);
-        if (refusal !== undefined && failures.every(({ code }) => code === notVoter)) throw refusal;
         const error = failures[0] ?? new ParleyError('no-peer-here', 'no peer to ask: no local socket is known');
-        if (patience.isOver()) throw error;
+        const isRefused = failures.length > 0 && failures.every(({ code }) => code === notVoter);
+        if (isRefused || patience.isOver()) throw error;
         yield { kind: 'progress', text: `asking again: ${error.message}`.slice(0, 200) } as const;
         await wait(roundPauseMs, undefined, { signal }).catch(() => {});
         if (signal.aborted) throw new ParleyError('cancelled', 'following stopped: cancelled by the caller');

@@ -31,14 +31,18 @@ export const allMutants: readonly Mutant[] = [
   ...benchMutants,
 ];
 
-/** Does a piece of work for each of `items`, in as many trees at once as there are cores. */
+/** Does a piece of work for each of `items`, in all trees at once. After one that fails none is begun, and none is left under way. */
 async function inTrees<T>(trees: readonly Tree[], items: readonly T[], work: (tree: Tree, item: T) => Promise<void>) {
   const left = [...items];
-  await Promise.all(
-    trees.map(async (tree) => {
-      for (let item = left.shift(); item !== undefined; item = left.shift()) await work(tree, item);
-    }),
-  );
+  const inTree = async (tree: Tree): Promise<void> => {
+    for (let item = left.shift(); item !== undefined; item = left.shift()) await work(tree, item);
+  };
+  const stop = (error: unknown): never => {
+    left.length = 0;
+    throw error;
+  };
+  const ends = await Promise.allSettled(trees.map((tree) => inTree(tree).catch(stop)));
+  for (const end of ends) if (end.status === 'rejected') throw end.reason;
 }
 
 async function main(): Promise<void> {

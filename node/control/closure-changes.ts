@@ -17,8 +17,8 @@ export interface ListedChanges {
 }
 
 /**
- * What a host's closure would change. A host whose running closure is unknown, or whose list of paths nobody has any more, has
- * nothing to compare with.
+ * What a host's closure would change. There is nothing to compare with where its running closure is unknown, or where nobody
+ * has that closure's list of paths any more.
  */
 export async function describePath(
   host: string,

@@ -8,6 +8,7 @@ import { withSampleFleet } from './bench-fleet.ts';
 import { usageOf } from './process-usage.ts';
 
 readArguments(import.meta.filename, { json: { type: 'boolean' } });
+
 /** After this the start's garbage has been collected and its elections are over. */
 const settleMs = 30_000;
 /** Four beats. */

@@ -173,8 +173,9 @@ function compactOne(fleet: Fleet, chance: Chance): void {
   // A voter that does not lead, stops or restores meanwhile does it at another time.
   const soon = (afterMs: number, what: string, act: () => Promise<unknown>): unknown =>
     fleet.time.schedule(afterMs, life, what, () => void act().catch(() => undefined));
-  soon(absent === undefined ? 0 : compactsAfterMs, 'begins a checkpoint', begin);
-  soon((absent === undefined ? 0 : compactsAfterMs) + certifiedAfterMs, 'compacts', compact);
+  const beginsAfterMs = absent === undefined ? 0 : compactsAfterMs;
+  soon(beginsAfterMs, 'begins a checkpoint', begin);
+  soon(beginsAfterMs + certifiedAfterMs, 'compacts', compact);
 }
 
 function transferLeadership(fleet: Fleet, chance: Chance): void {
